@@ -1,0 +1,57 @@
+"""Batches of images as the network takes them: float in [0, 1], plain or after the training transform."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mint_cli.protocol import Images
+
+
+def to(images: Images, device: torch.device | str) -> Images:
+    """The same images with pixels and labels on ``device``."""
+    return replace(images, pixels=images.pixels.to(device), labels=images.labels.to(device))
+
+
+def take(images: Images, index: Tensor) -> Images:
+    """The images of ``index``, with the same transform."""
+    index = index.to(images.pixels.device)
+    return replace(images, pixels=images.pixels[index], labels=images.labels[index])
+
+
+def plain(images: Images, index: Tensor) -> Tensor:
+    """Pixels in [0, 1], float32 (len(index), c, h, w), without the training transform."""
+    return images.pixels[index.to(images.pixels.device)].float().div_(255)
+
+
+def augmented(images: Images, index: Tensor, rng: np.random.Generator) -> Tensor:
+    """Pixels in [0, 1] after the training transform: random crop from a black border, then a random left-right flip.
+
+    The border is black before normalisation, as in training: statistics taken with any other border are biased.
+    """
+    index = index.to(images.pixels.device)
+    if not images.padding and not images.flip:
+        return plain(images, index)
+    n, (h, w), pad = len(index), images.pixels.shape[-2:], images.padding
+    # drawn on the CPU, so that order and transform depend on the seed only, not on the device
+    top, left = torch.from_numpy(rng.integers(0, 2 * pad + 1, (2, n)))
+    flipped = torch.from_numpy(rng.random(n) < 0.5) & images.flip
+    rows = top[:, None] + torch.arange(h)
+    columns = left[:, None] + torch.where(flipped[:, None], torch.arange(w - 1, -1, -1), torch.arange(w))
+    device = images.pixels.device
+    padded = torch.nn.functional.pad(images.pixels[index], (pad, pad, pad, pad))
+    picked = padded[
+        torch.arange(n, device=device)[:, None, None], :, rows.to(device)[:, :, None], columns.to(device)[:, None, :]
+    ]  # (n, h, w, c): channels last already
+    return picked.permute(0, 3, 1, 2).float().div_(255)
+
+
+def per_class(images: Images, count: int, rng: np.random.Generator) -> Tensor:
+    """Indices of ``count`` images of each class, drawn without replacement, classes in order: int64 (classes × count,)."""
+    targets = images.labels.cpu().numpy()
+    return torch.from_numpy(
+        np.concatenate([rng.choice(np.flatnonzero(targets == c), count, replace=False) for c in np.unique(targets)])
+    )

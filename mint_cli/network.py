@@ -1,0 +1,108 @@
+"""Prunable layers, activations and masks: the only module that knows the inside of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from mint_cli import images as im
+from mint_cli.protocol import Images, Masks, SettingError
+
+
+def weighted_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Every convolution and linear layer by name, in order of definition."""
+    return {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+
+
+def weight_counts(model: nn.Module) -> dict[str, int]:
+    """Weights (no biases) of every convolution and linear layer."""
+    return {name: m.weight.numel() for name, m in weighted_layers(model).items()}
+
+
+def prunable_layers(model: nn.Module, skip: list[str]) -> list[str]:
+    """Names of the layers that may be pruned; ``skip`` names layers to leave alone."""
+    names = list(weighted_layers(model))
+    unknown = [name for name in skip if name not in names]
+    if unknown:
+        raise SettingError(f"pruner.skip must name layers of the network ({', '.join(names)}), not {unknown[0]}")
+    return [name for name in names if name not in skip]
+
+
+def normalise_inputs(model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> nn.Module:
+    """Make the network take pixels in [0, 1]; mean and std become its buffers, so they travel with its weights."""
+    model.register_buffer("input_mean", torch.tensor(mean).view(1, -1, 1, 1))
+    model.register_buffer("input_std", torch.tensor(std).view(1, -1, 1, 1))
+    model.register_forward_pre_hook(lambda m, args: ((args[0] - m.input_mean) / m.input_std,))
+    return model
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The device that the network's weights are on."""
+    return next(model.parameters()).device
+
+
+def apply_masks(model: nn.Module, masks: Masks) -> None:
+    """Set the weights outside the masks to exactly 0.0."""
+    modules = weighted_layers(model)
+    with torch.no_grad():
+        for name, mask in masks.items():
+            weight = modules[name].weight
+            weight.copy_(torch.where(spread(mask, weight.ndim).to(weight.device), weight, 0.0))
+
+
+def spread(mask: Tensor, ndim: int) -> Tensor:
+    """View a mask of leading axes so that it broadcasts against a weight of ``ndim`` axes."""
+    return mask.reshape(mask.shape + (1,) * (ndim - mask.ndim))
+
+
+@contextmanager
+def inference(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; the former mode comes back afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+@contextmanager
+def hooked(model: nn.Module, layers: list[str], hook) -> Iterator[None]:
+    """Call ``hook(name, input, output)`` after every forward pass of each of ``layers``; its result, unless None, replaces the output."""
+    modules = weighted_layers(model)
+    handles = [
+        modules[name].register_forward_hook(lambda m, args, output, name=name: hook(name, args[0], output)) for name in layers
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def channel_means(activation: Tensor) -> Tensor:
+    """One number per channel and image: the mean over space, (n, channels)."""
+    return activation.flatten(2).mean(2) if activation.ndim > 2 else activation
+
+
+def activations(
+    model: nn.Module, layers: list[str], images: Images, index: Tensor, batch_size: int = 500
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Each layer's own input (parents) and output (children) channels, averaged over space: float32 (n, channels) on the CPU.
+
+    Row i of both is the same image, ``index[i]``, without the training transform.  A layer's input is taken where it
+    enters: after normalisation, activation, pooling, addition or concatenation.
+    """
+    parts: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in layers}
+
+    def record(name: str, entering: Tensor, leaving: Tensor) -> None:
+        parts[name].append((channel_means(entering).float().cpu(), channel_means(leaving).float().cpu()))
+
+    with inference(model), hooked(model, layers, record):
+        for chunk in index.split(batch_size):
+            model(im.plain(images, chunk).to(device_of(model)))
+    return {name: tuple(torch.cat(side) for side in zip(*chunks, strict=True)) for name, chunks in parts.items()}
