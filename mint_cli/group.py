@@ -39,3 +39,19 @@ def block_mean(cells: Tensor, child_groups: Tensor, parent_groups: Tensor) -> Te
 def expand(blocks: Tensor, child_groups: Tensor, parent_groups: Tensor) -> Tensor:
     """Give every connection the value of its block: (child groups, parent groups) to (out, in)."""
     return blocks[child_groups][:, parent_groups]
+
+
+def of_layer(layer: str, out: int, entering: int, child_groups: Groups, parent_groups: Groups) -> tuple[Tensor, Tensor]:
+    """Group labels of a layer's output channels and of its input channels; SettingError for counts outside the channels."""
+    child = labels(out, count(child_groups, layer, out, "child_groups"))
+    return child, labels(entering, count(parent_groups, layer, entering, "parent_groups"))
+
+
+def check(shapes: dict[str, tuple[int, int]], child_groups: Groups, parent_groups: Groups) -> None:
+    """SettingError unless every layer's group counts lie within its channels and every named layer exists."""
+    for name, setting in (("child_groups", child_groups), ("parent_groups", parent_groups)):
+        unknown = set(setting) - set(shapes) - {"default"} if isinstance(setting, dict) else ()
+        if unknown:
+            raise SettingError(f"pruner.{name} names layer {sorted(unknown)[0]}; the prunable layers are {', '.join(shapes)}")
+    for layer, (out, entering) in shapes.items():
+        of_layer(layer, out, entering, child_groups, parent_groups)

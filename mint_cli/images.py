@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mint_cli.protocol import Images
+from mint_cli.protocol import Images, SettingError, Splits
 
 
 def to(images: Images, device: torch.device | str) -> Images:
@@ -55,3 +55,21 @@ def per_class(images: Images, count: int, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(
         np.concatenate([rng.choice(np.flatnonzero(targets == c), count, replace=False) for c in np.unique(targets)])
     )
+
+
+def check_per_class(labels: Tensor, samples_per_class: int) -> None:
+    """SettingError unless every class has that many training images."""
+    fewest = int(labels.bincount().min())
+    if not 1 <= samples_per_class <= fewest:
+        raise SettingError(
+            f"pruner.samples_per_class must lie between 1 and {fewest}, the training images of the smallest class, not {samples_per_class}"
+        )
+
+
+def split(train: Images, test: Images, classes: int, validation: int, seed: int, mean: list[float], std: list[float]) -> Splits:
+    """Hold ``validation`` random images out of ``train``, the choice fixed by ``seed``; only train keeps its transform."""
+    if not 0 <= validation < len(train):
+        raise SettingError(f"dataset.validation must lie between 0 and {len(train) - 1}, not {validation}")
+    order = torch.from_numpy(np.random.default_rng([seed, 0x5917]).permutation(len(train)))
+    held = replace(take(train, order[:validation].sort().values), padding=0, flip=False)
+    return Splits(take(train, order[validation:].sort().values), held, test, classes, tuple(mean), tuple(std))

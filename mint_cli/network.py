@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -101,6 +102,50 @@ def activations(
 
     def record(name: str, entering: Tensor, leaving: Tensor) -> None:
         parts[name].append((channel_means(entering).float().cpu(), channel_means(leaving).float().cpu()))
+
+    with inference(model), hooked(model, layers, record):
+        for chunk in index.split(batch_size):
+            model(im.plain(images, chunk).to(device_of(model)))
+    return {name: tuple(torch.cat(side) for side in zip(*chunks, strict=True)) for name, chunks in parts.items()}
+
+
+def reestimate_batch_norm(model: nn.Module, images: Images, count: int, rng: np.random.Generator, batch_size: int = 500) -> None:
+    """Set the statistics of every batch norm to their average over ``count`` images after the training transform.
+
+    Any other transform biases them: on plain images a dense ResNet56 lost 1.5 points (papers.md 9).
+    """
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    momenta = [m.momentum for m in norms]
+    for m in norms:
+        m.reset_running_stats()
+        m.momentum = None  # cumulative average
+        m.train()
+    index = torch.from_numpy(rng.permutation(len(images))[:count])
+    with torch.no_grad():
+        for chunk in index.split(batch_size):
+            model(im.augmented(images, chunk, rng).to(device_of(model)))
+    for m, momentum in zip(norms, momenta, strict=True):
+        m.momentum = momentum
+        m.eval()
+
+
+def patches(
+    model: nn.Module, layers: list[str], images: Images, index: Tensor, rng: np.random.Generator, batch_size: int = 500
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """One random output position an image: the input patch that makes it (n, in × kernel) and the output there (n, out)."""
+    modules = weighted_layers(model)
+    parts: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in layers}
+
+    def record(name: str, entering: Tensor, leaving: Tensor) -> None:
+        module = modules[name]
+        if leaving.ndim > 2:
+            unfolded = nn.functional.unfold(entering, module.kernel_size, module.dilation, module.padding, module.stride)
+            at = torch.from_numpy(rng.integers(0, unfolded.shape[2], len(leaving))).to(leaving.device)
+            rows = torch.arange(len(leaving), device=leaving.device)
+            entering, leaving = unfolded[rows, :, at], leaving.flatten(2)[rows, :, at]
+        parts[name].append((entering.float().cpu(), leaving.float().cpu()))
 
     with inference(model), hooked(model, layers, record):
         for chunk in index.split(batch_size):

@@ -12,8 +12,8 @@ defaults.  A plug-in is a function and a YAML; ``layers`` names the prunable lay
 | allocation   | ``(scores, weights, /, *, ...) -> Masks``; ``weights`` counts those of every layer |
 | compensation | ``(model, masks, images, rng, /, *, ...) -> (Masks, Tensors)``                     |
 
-A plug-in's module may also define ``check``: the same settings, and for the runtime values only what is known before
-any work (see ``door``).  It raises ``SettingError`` and is called before the first stage.
+The module of a criterion or compensation may also define ``check(shapes, labels, /, *, ...)`` with the same settings,
+``shapes`` = {layer: (out, in)} and ``labels`` those of the training images: it raises ``SettingError`` before any stage runs.
 """
 
 from __future__ import annotations
@@ -61,7 +61,13 @@ class Splits:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score, larger = keep, and two estimates from disjoint halves of the splits or samples (None: no randomness)."""
+    """A score, larger = keep, and two estimates from disjoint halves of the splits or samples (None: no randomness).
+
+    With groups (int64 labels of a layer's output and input channels) the score is one value per block of
+    connections, (child groups, parent groups); without, its axes are the leading axes of the layer's weight.
+    """
 
     score: Tensor
     halves: tuple[Tensor, Tensor] | None = None
+    child_groups: Tensor | None = None
+    parent_groups: Tensor | None = None

@@ -1,0 +1,136 @@
+"""Minimum spanning trees of many (child, parent) pairs at once, and what is read from them.
+
+The squared distance of a joint vector is a sum over blocks: the parents' part is built once per parent group and shared
+by all child groups, whose own few dimensions are added inside the loop.  Memory does not grow with the number of pairs.
+Trees are exact; ties go to the lowest vertex, then to the lowest tree end (Prim's algorithm from vertex 0).
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from mint_cli.kernel.distance import squares
+from mint_cli.protocol import DataError
+
+MOST_VERTICES = 2**16  # a key holds two vertices and a float32 distance in 63 bits
+PARTS_PER_LAUNCH = 16  # parent parts that a GPU holds at once, so that its processors have trees enough
+
+Reader = Callable[[Tensor, int], Tensor]
+
+
+@functools.cache
+def device() -> torch.device:
+    """Where trees grow: the GPU where torch sees one and Triton is installed, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() and importlib.util.find_spec("triton") else "cpu")
+
+
+def spanning_trees(base: Tensor, child: Tensor, starts: Tensor, drop_zero: bool) -> Tensor:
+    """Tree end of every vertex for each (parent, child group): int32 (parents, groups, n); entry 0 means nothing.
+
+    ``base`` float32 (parents, n, n) holds the parents' squared distances, ``child`` float32 (child channels, n) the
+    coordinates that each child group adds; group c owns rows ``starts[c]`` up to ``starts[c + 1]``.  ``drop_zero`` leaves out
+    edges of length 0.
+    """
+    if base.shape[-1] > MOST_VERTICES:
+        raise DataError(f"a tree takes at most {MOST_VERTICES} points, not {base.shape[-1]}")
+    if base.is_cuda:
+        from mint_cli.kernel import gpu
+
+        return gpu.spanning_trees(base, child, starts, drop_zero)
+    from mint_cli.kernel import cpu
+
+    parts = [cpu.spanning_trees(part.numpy(), child.numpy(), starts.numpy(), drop_zero) for part in base]
+    return torch.stack([torch.from_numpy(ends) for ends in parts])
+
+
+def cross_edges(ends: Tensor, first: int) -> Tensor:
+    """Edges that join one of the ``first`` vertices to one of the others: int64, one axis less than ``ends``."""
+    vertex = torch.arange(ends.shape[-1], device=ends.device)
+    cross = (ends < first) != (vertex < first)
+    return cross[..., 1:].sum(-1)
+
+
+def columns_against_counter(ends: Tensor, first: int) -> Tensor:
+    """What published code counts instead (papers: D2): the far end of the i-th stored edge against i itself.
+
+    Edges are stored as in a sparse upper triangle: near end before far end, sorted by near, then far end.
+    """
+    n = ends.shape[-1]
+    vertex = torch.arange(n, device=ends.device)
+    ends = ends.long()
+    packed = (torch.minimum(ends, vertex) * n + torch.maximum(ends, vertex))[..., 1:]
+    far = packed.sort(-1).values % n
+    return ((far < first) != (vertex[:-1] < first)).sum(-1)
+
+
+def parent_parts(parent: Tensor, swapped: Tensor, starts: Tensor, own: Tensor, rest: Tensor) -> Iterator[Tensor]:
+    """Squared distances of the parents of the joint vectors, a few parent groups at a time: float32 (parents, n, n).
+
+    ``parent`` and ``swapped`` (n, parent channels) are on the grid of ``mint_cli.kernel.distance``; columns of the group at
+    hand come from ``swapped``, all others from ``parent``.  ``own`` and ``rest`` (parent groups,) weigh the two sums.
+    The tensor is used again for the next groups.
+    """
+    n, groups, per_launch = len(parent), len(starts) - 1, PARTS_PER_LAUNCH if parent.is_cuda else 1
+    full = squares(parent, parent)
+    columns, swapped_columns = parent.T.contiguous(), swapped.T.contiguous()
+    room = torch.empty(min(per_launch, groups), n, n, device=parent.device)
+    bounds = starts.tolist()
+    for begin in range(0, groups, per_launch):
+        chunk = range(begin, min(begin + per_launch, groups))
+        for out, g in zip(room, chunk, strict=False):
+            block = slice(bounds[g], bounds[g + 1])
+            _joint_part(full, columns[block], swapped_columns[block], float(own[g]), float(rest[g]), out)
+        yield room[: len(chunk)]
+
+
+def _joint_part(full: Tensor, parent: Tensor, swapped: Tensor, own: float, rest: float, out: Tensor) -> None:
+    """Fill ``out`` (n, n) with one group's part."""
+    if full.is_cuda:
+        from mint_cli.kernel import gpu
+
+        return gpu.joint_part(full, parent, swapped, own, rest, out)
+    from mint_cli.kernel import cpu
+
+    cpu.joint_part(full.numpy(), parent.numpy(), swapped.numpy(), own, rest, out.numpy())
+
+
+def nearest_outside(rows: Tensor, donors: Tensor, starts: Tensor) -> Tensor:
+    """For every group, the donor nearest to each row in all columns but the group's: int64 (groups, rows).
+
+    Both are on the grid.  Of equally near donors the first at or cyclically after the row's own position is taken, so
+    rows without any other column get distinct donors, as by a permutation.
+    """
+    full = squares(rows, donors)
+    bounds = starts.tolist()
+    row_columns, donor_columns = rows.T.contiguous(), donors.T.contiguous()
+    blocks = [slice(*pair) for pair in zip(bounds[:-1], bounds[1:], strict=True)]
+    return torch.stack([_nearest(full, row_columns[block], donor_columns[block]) for block in blocks])
+
+
+def _nearest(full: Tensor, rows: Tensor, donors: Tensor) -> Tensor:
+    """Nearest donors outside one block."""
+    if full.is_cuda:
+        from mint_cli.kernel import gpu
+
+        return gpu.nearest(full, rows, donors)
+    from mint_cli.kernel import cpu
+
+    return torch.from_numpy(cpu.nearest(full.numpy(), rows.numpy(), donors.numpy()))
+
+
+def edge_counts(
+    child: Tensor, child_starts: Tensor, parent: Tensor, swapped: Tensor, parent_starts: Tensor, own: Tensor, rest: Tensor,
+    first: int, read: Reader = cross_edges, drop_zero: bool = False,
+) -> Tensor:  # fmt: skip
+    """What ``read`` counts in the tree of every pair, the ``first`` vertices being one sample: int64 (child groups, parent groups)."""
+    columns = child.T.contiguous().float()
+    counts = [
+        read(spanning_trees(part, columns, child_starts, drop_zero), first)
+        for part in parent_parts(parent, swapped, parent_starts, own, rest)
+    ]
+    return torch.cat(counts).T.cpu()

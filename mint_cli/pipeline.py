@@ -1,0 +1,98 @@
+"""The experiment: train, score, prune, retrain, and the record of what came out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from mint_cli import door, stage
+from mint_cli.protocol import SettingError
+from mint_cli.stage import Data, Network, Weights
+from mint_cli.store import Artifact, Step, Store, step
+from mint_cli.training import Recipe
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything a result depends on."""
+
+    data: Data
+    model: partial
+    weights: Weights | None
+    skip: list[str]
+    criterion: partial
+    allocation: partial
+    compensation: partial
+    batch_norm_images: int
+    train: Recipe
+    rounds: int
+    retrain: Recipe
+    seed: int
+
+    @property
+    def network(self) -> Network:
+        return Network(self.data, self.model, self.seed)
+
+    def __post_init__(self) -> None:
+        for plugin in (self.data.dataset, self.model, self.criterion, self.allocation, self.compensation):
+            door.bind(plugin)
+        if self.rounds < 1:
+            raise SettingError(f"schedule.rounds must be at least 1, not {self.rounds}")
+        if self.rounds > 1 and "sparsity" not in self.allocation.keywords:
+            raise SettingError("schedule.rounds above 1 needs an allocation with a sparsity")
+
+
+def plan(e: Experiment) -> dict[str, Step]:
+    """The steps of the experiment, none of them taken; those of the last round under plain names."""
+    steps = {"train": step(stage.train, e.network, e.weights, e.train)}
+    current = steps["train"]
+    for done in range(1, e.rounds + 1):
+        steps["score"] = step(stage.score, e.network, e.skip, e.criterion, e.seed, current)
+        allocation = in_round(e.allocation, done / e.rounds)
+        settings = (allocation, e.compensation, e.batch_norm_images, e.seed)
+        steps["prune"] = step(stage.prune, e.network, *settings, current, steps["score"])
+        steps["retrain"] = current = step(stage.retrain, e.network, e.retrain, e.seed, steps["prune"])
+    return steps
+
+
+def in_round(allocation: partial, share: float) -> partial:
+    """The allocation of a round: the same fraction of what is left goes in every round."""
+    if share == 1:
+        return allocation
+    return partial(allocation, sparsity=1 - math.pow(1 - allocation.keywords["sparsity"], share))
+
+
+def run(e: Experiment, store: Store) -> dict[str, Any]:
+    """Do what is not done yet and return the results of the experiment, as its record holds them."""
+    steps = plan(e)
+    if not all(store.has(s) for s in steps.values()):
+        door.check(e)
+    artifacts = {name: store.get(s) for name, s in steps.items()}
+    return results(e, steps, artifacts)
+
+
+def results(e: Experiment, steps: dict[str, Step], artifacts: dict[str, Artifact]) -> dict[str, Any]:
+    """The measured part of a record."""
+    names = {"dense": "train", "pruned": "prune", "retrained": "retrain"}
+    metrics = {name: artifacts[stage_name].metrics for name, stage_name in names.items()}
+
+    def of(split: str, metric: str) -> dict[str, float | None]:
+        return {name: m[split] and m[split][metric] for name, m in metrics.items()}
+
+    seconds = {name: a.seconds for name, a in artifacts.items()}
+    signal = artifacts["score"].metrics["signal"]
+    agreements = [r["agreement"] for r in signal.values() if r["agreement"] is not None]
+    return {
+        "seed": e.seed,
+        "sparsity": {"asked": e.allocation.keywords.get("sparsity"), **metrics["pruned"]["sparsity"]},
+        "weights": metrics["pruned"]["weights"],
+        "accuracy": of("test", "accuracy"),
+        "loss": of("test", "loss"),
+        "validation_accuracy": of("validation", "accuracy"),
+        "training_loss": {name: metrics[name]["training_loss"] for name in ("dense", "retrained")},
+        "seconds": {**seconds, "total": sum(seconds.values())},
+        "signal": {"agreement": sum(agreements) / len(agreements) if agreements else None, "layers": signal},
+        "artifacts": {name: s.key for name, s in steps.items()},
+    }

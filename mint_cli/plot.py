@@ -1,0 +1,51 @@
+"""Draw lines of points with error bars into a PNG; knows nothing of records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+MARKERS = "osD^vP*X"
+BESIDE = 6  # with more lines the legend stands beside the axes, not over them
+Point = tuple[float | str, float, float, float]  # x, y and their standard deviations (0 where undefined)
+Lines = dict[str, list[Point]]
+
+
+def ruler(axes: Axes, lines: Lines) -> None:
+    """Mark few x values at themselves, on a logarithmic axis where they span a wide range (linear from 0 to the smallest)."""
+    places = sorted({point[0] for line in lines.values() for point in line})
+    if len(places) > 12 or any(point[2] for line in lines.values() for point in line):
+        return
+    positive = [place for place in places if place > 0]
+    if positive and places[0] >= 0 and positive[-1] / positive[0] >= 8:
+        axes.set_xscale(**({"value": "log"} if places[0] else {"value": "symlog", "linthresh": positive[0]}))
+    axes.set_xticks(places, [f"{place:g}" for place in places])
+    axes.minorticks_off()
+
+
+def bars(axes: Axes, points: list[Point], numeric: bool, **style: Any) -> None:
+    """One line with its error bars; named places are not joined."""
+    points = sorted(points) if numeric else [(str(point[0]), *point[1:]) for point in points]
+    across, up, across_sd, up_sd = zip(*points, strict=True)
+    spread = {"yerr": up_sd, "xerr": across_sd if any(across_sd) else None}
+    axes.errorbar(across, up, **spread, linestyle="-" if numeric else "none", capsize=3, markersize=5, **style)
+
+
+def draw(path: Path, lines: Lines, across: str, up: str) -> None:
+    """Draw every line under its name, the axes labelled ``across`` and ``up``; raises OSError when ``path`` cannot be written."""
+    numeric = not any(isinstance(point[0], str) for line in lines.values() for point in line)
+    figure = Figure(figsize=(7, 4.5) if len(lines) <= BESIDE else (10, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for place, (name, points) in enumerate(lines.items()):
+        bars(axes, points, numeric, label=name, color=f"C{place % 10}", marker=MARKERS[place % len(MARKERS)])
+    if numeric:
+        ruler(axes, lines)
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
+    axes.grid(alpha=0.3)
+    if any(lines):
+        axes.legend(fontsize="small", **({} if len(lines) <= BESIDE else {"loc": "center left", "bbox_to_anchor": (1, 0.5)}))
+    figure.savefig(path, format="png", dpi=150)

@@ -1,0 +1,45 @@
+"""How much of a score is signal: agreement of two halves, shares of variance, ties."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from mint_cli.protocol import Estimate
+
+
+def report(estimate: Estimate) -> dict[str, float | None]:
+    """Signal of one layer's score; a figure that is not defined is None.
+
+    ``agreement``: Spearman correlation of the two halves; ``child``, ``parent``, ``interaction``: shares of the score's
+    variance by child group, parent group and neither alone; ``tied``: fraction of cells that share their value.
+    """
+    return {"agreement": agreement(estimate), **variance_shares(estimate.score), "tied": tied(estimate.score)}
+
+
+def agreement(estimate: Estimate) -> float | None:
+    """Spearman correlation between two estimates from disjoint halves; None when either is constant or there are none."""
+    if estimate.halves is None:
+        return None
+    first, second = (np.asarray(half).ravel() for half in estimate.halves)
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return None
+    return float(spearmanr(first, second).statistic)
+
+
+def variance_shares(score: Tensor) -> dict[str, float | None]:
+    """Shares of the variance of a two-way table (child, parent) by row effect, column effect and interaction; they sum to 1."""
+    table = np.asarray(score.double())
+    table = table.reshape(table.shape[0], -1)
+    total = table.var()
+    if total == 0:
+        return {"child": None, "parent": None, "interaction": None}
+    child, parent = table.mean(1).var() / total, table.mean(0).var() / total
+    return {"child": float(child), "parent": float(parent), "interaction": float(1 - child - parent)}
+
+
+def tied(score: Tensor) -> float:
+    """Fraction of cells whose value occurs more than once."""
+    _, counts = np.unique(np.asarray(score), return_counts=True)
+    return float(counts[counts > 1].sum() / score.numel())
