@@ -76,9 +76,7 @@ def _explained(x: Side, p: Side, ridge: float) -> tuple[list[Tensor], Tensor, Te
     cross = _product(x.values, scaled)
     coefficients = cross @ precision
     roots = (cholesky(precision[own, own]) for own in p.slices())
-    explained = [
-        solve_triangular(root, coefficients[:, own].T, upper=False).T for own, root in zip(p.slices(), roots, strict=True)
-    ]
+    explained = [solve_triangular(root, coefficients[:, own].T, upper=False).T for own, root in zip(p.slices(), roots, strict=True)]
     return explained, coefficients, cross
 
 

@@ -54,7 +54,7 @@ def published(
 def _draw(x: Side, p: Side, positions: Tensor, step: float, unpaired: bool, rng: np.random.Generator) -> Tensor:
     """One score per pair from one draw of rows: two thirds for the bootstrap, then the real rows."""
     n = len(positions)
-    child_rows, parent_rows = (rng.integers(n, size=(2, n)) if unpaired else (rng.permutation(n),) * 2)
+    child_rows, parent_rows = rng.integers(n, size=(2, n)) if unpaired else (rng.permutation(n),) * 2
     m = n // 3
     order = np.r_[2 * m : 3 * m, :m]  # real rows, then those that get other parents
     child, parent = x.values[child_rows[order]] / step, positions[parent_rows[order]]
