@@ -11,21 +11,40 @@ VERTEX_MASK = np.int64(2**VERTEX_BITS - 1)
 
 
 @njit(cache=True)
-def _add_squares(distance, child, v):
-    """Add the squared distance of every vertex to vertex ``v`` over the rows of ``child`` (dimensions, n), one after the other."""
-    dims = child.shape[0]
-    quads = dims // 4 * 4
-    for k in range(0, quads, 4):
-        a, b, c, d = child[k], child[k + 1], child[k + 2], child[k + 3]
-        av, bv, cv, dv = a[v], b[v], c[v], d[v]
-        for j in range(distance.size):
-            da, db, dc, dd = a[j] - av, b[j] - bv, c[j] - cv, d[j] - dv
-            distance[j] = (((distance[j] + da * da) + db * db) + dc * dc) + dd * dd
-    for k in range(quads, dims):
-        a, av = child[k], child[k, v]
-        for j in range(distance.size):
-            da = a[j] - av
-            distance[j] += da * da
+def _four_more(distance, row, child, k, v):
+    """``row`` plus the squared distance to vertex ``v`` over four rows of ``child``, added one after the other."""
+    a, b, c, d = child[k], child[k + 1], child[k + 2], child[k + 3]
+    av, bv, cv, dv = a[v], b[v], c[v], d[v]
+    for j in range(distance.size):
+        da, db, dc, dd = a[j] - av, b[j] - bv, c[j] - cv, d[j] - dv
+        distance[j] = (((row[j] + da * da) + db * db) + dc * dc) + dd * dd
+
+
+@njit(cache=True)
+def _one_more(distance, row, child, k, v):
+    """``row`` plus the squared distance to vertex ``v`` over one row of ``child``."""
+    a, av = child[k], child[k, v]
+    for j in range(distance.size):
+        da = a[j] - av
+        distance[j] = row[j] + da * da
+
+
+@njit(cache=True)
+def _leave_out_zero(distance):
+    """Make edges of length 0 infinitely long."""
+    for j in range(distance.size):
+        distance[j] = distance[j] if distance[j] > 0 else np.float32(np.inf)
+
+
+@njit(cache=True)
+def _nearest_key(key, tail, bits, v):
+    """Lower every key by the edges of vertex ``v`` and return the lowest."""
+    best = VISITED
+    for j in range(key.size):
+        lower = min(key[j], (np.int64(bits[j]) << 32) | tail[j] | v)
+        key[j] = lower
+        best = min(best, lower)
+    return best
 
 
 @njit(cache=True)
@@ -35,23 +54,24 @@ def _tree(base, child, drop_zero, ends):
     A key packs distance, vertex and tree end into one integer, so one vectorised minimum finds the nearest vertex and
     settles ties: smallest distance, then lowest vertex, then lowest tree end.  Non-negative floats order as their bits.
     """
-    n = base.shape[0]
-    key = np.full(n, VISITED)
-    tail = np.arange(n) << VERTEX_BITS
+    n, dims = base.shape[0], child.shape[0]
+    key, tail = np.full(n, VISITED), np.arange(n) << VERTEX_BITS
     distance = np.empty(n, np.float32)
     bits = distance.view(np.int32)
     v = np.int64(0)
     for _ in range(n - 1):
-        tail[v] = key[v] = VISITED
-        distance[:] = base[v]
-        _add_squares(distance, child, v)
+        tail[v] = VISITED
+        key[v] = VISITED
+        row = base[v]
+        for k in range(0, dims - 3, 4):
+            _four_more(distance, row, child, k, v)
+            row = distance
+        for k in range(dims // 4 * 4, dims):
+            _one_more(distance, row, child, k, v)
+            row = distance
         if drop_zero:
-            for j in range(n):
-                distance[j] = distance[j] if distance[j] > 0 else np.float32(np.inf)
-        best = VISITED
-        for j in range(n):
-            key[j] = min(key[j], (np.int64(bits[j]) << 32) | tail[j] | v)
-            best = min(best, key[j])
+            _leave_out_zero(distance)
+        best = _nearest_key(key, tail, bits, v)
         v = (best >> VERTEX_BITS) & VERTEX_MASK
         ends[v] = best & VERTEX_MASK
 
@@ -108,3 +128,94 @@ def nearest(full, rows, donors):
             j = (j + 1) % m
         out[i] = j
     return out
+
+
+ROW_CHUNKS = 64  # sums over rows are added chunk by chunk, so that threads do not change them
+
+
+@njit(cache=True)
+def _group_gaps(values, starts, i, out):
+    """Largest absolute gap to sample ``i`` over every group's rows of ``values`` (channels, n): (groups, n)."""
+    for g in range(starts.size - 1):
+        out[g] = 0
+        for k in range(starts[g], starts[g + 1]):
+            column = values[k]
+            for j in range(column.size):
+                out[g, j] = max(out[g, j], abs(column[j] - column[i]))
+
+
+@njit(cache=True)
+def _two_largest(gaps, top, owner, second):
+    """Largest gap over all groups, the group it belongs to, and the largest over the other groups."""
+    top[:], second[:], owner[:] = -1, 0, -1
+    for g in range(gaps.shape[0]):
+        for j in range(top.size):
+            if gaps[g, j] > top[j]:
+                second[j], top[j], owner[j] = max(top[j], np.float32(0)), gaps[g, j], g
+            elif gaps[g, j] > second[j]:
+                second[j] = gaps[g, j]
+
+
+@njit(cache=True)
+def _kth_smallest(row, skip, nearest):
+    """The k-th smallest of ``row`` without entry ``skip``; ``nearest`` is room for k values."""
+    k = nearest.size
+    nearest[:] = np.inf
+    for j in range(row.size):
+        if row[j] < nearest[k - 1] and j != skip:
+            slot = k - 1
+            while slot > 0 and nearest[slot - 1] > row[j]:
+                nearest[slot] = nearest[slot - 1]
+                slot -= 1
+            nearest[slot] = row[j]
+    return nearest[k - 1]
+
+
+@njit(cache=True)
+def _row_term(x, yz, z, joint, i, nearest, psi):
+    """One sample's term of the estimate; with k duplicates and more, the duplicates are counted (Mesner and Shalizi 2019)."""
+    for j in range(x.size):
+        joint[j] = max(x[j], yz[j])
+    reach = _kth_smallest(joint, i, nearest)
+    in_xz, in_yz, in_z, in_all = 0, 0, 0, 0
+    if reach > 0:
+        for j in range(x.size):
+            in_xz += max(x[j], z[j]) < reach
+            in_yz += yz[j] < reach
+            in_z += z[j] < reach
+        return psi[nearest.size] - psi[in_xz] - psi[in_yz] + psi[in_z]  # the sample itself is the + 1 of the formula
+    for j in range(x.size):
+        in_xz += max(x[j], z[j]) == 0
+        in_yz += yz[j] == 0
+        in_z += z[j] == 0
+        in_all += joint[j] == 0
+    return psi[in_all - 1] - psi[in_xz - 1] - psi[in_yz - 1] + psi[in_z - 1]
+
+
+@njit(parallel=True, cache=True)
+def neighbour_information(child, child_starts, parent, parent_starts, k, psi):
+    """Frenzel–Pompe information in nats of every pair, float64 (child groups, parent groups), largest-gap norm.
+
+    ``child`` and ``parent`` float32 (channels, n); ``psi[m]`` is the digamma function at m, for m up to n.
+    """
+    n, children, parents = child.shape[1], child_starts.size - 1, parent_starts.size - 1
+    sums = np.zeros((ROW_CHUNKS, children, parents))
+    for chunk in prange(ROW_CHUNKS):
+        x, y = np.empty((children, n), np.float32), np.empty((parents, n), np.float32)
+        top, second, owner = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.int64)
+        z, yz, joint = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32)
+        nearest = np.empty(k, np.float32)
+        for i in range(chunk, n, ROW_CHUNKS):
+            _group_gaps(child, child_starts, i, x)
+            _group_gaps(parent, parent_starts, i, y)
+            _two_largest(y, top, owner, second)
+            for g in range(parents):
+                for j in range(n):
+                    z[j] = second[j] if owner[j] == g else top[j]
+                    yz[j] = top[j]
+                for c in range(children):
+                    sums[chunk, c, g] += _row_term(x[c], yz, z, joint, i, nearest, psi)
+    total = np.zeros((children, parents))
+    for chunk in range(ROW_CHUNKS):
+        total += sums[chunk]
+    return total / n

@@ -1,0 +1,33 @@
+"""Conditional information by counting k nearest neighbours (Frenzel and Pompe, PRL 99:204101, 2007), for small dimensions."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+from mint_cli.kernel import neighbour
+from mint_cli.kernel.sample import Side, from_samples, sides, silence_dead, standardised
+from mint_cli.protocol import Estimate, SettingError
+
+
+def check(*, neighbours: int) -> None:
+    """Raise SettingError for a setting outside its bounds."""
+    if neighbours < 1:
+        raise SettingError(f"estimator.neighbours must be at least 1, not {neighbours}")
+
+
+def ksg(
+    child: Tensor, parent: Tensor, child_groups: Tensor, parent_groups: Tensor, rng: np.random.Generator, /, *, neighbours: int
+) -> Estimate:
+    """Nats between every child and parent group given all other parents; channels are standardised, gaps by the largest.
+
+    Raw: negative by chance under independence, and pulled towards 0 where the condition has many dimensions.
+    """
+    check(neighbours=neighbours)
+    x, p = sides(child, parent, child_groups, parent_groups, 2 * (neighbours + 1))
+
+    def estimate(x: Side, p: Side) -> Tensor:
+        values = standardised(x).values, x.starts, standardised(p).values, p.starts
+        return silence_dead(neighbour.information(*values, neighbours), x, p)
+
+    return from_samples(estimate, x, p, rng)
