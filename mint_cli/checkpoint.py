@@ -57,8 +57,8 @@ def read(content: bytes, path: Path) -> Tensors:
     return dict(state)
 
 
-def fit_to(model: nn.Module, state: Tensors, name: str) -> Tensors:
-    """``model``'s complete state dict with the values of ``state``, a file called ``name``.
+def fit_to(model: nn.Module, state: Tensors, name: str) -> None:
+    """Give ``model`` the values of ``state``, a file called ``name``; SettingError with the first key that does not fit.
 
     Keys are matched by name if they are the same, otherwise in order of definition, where the last part of the name and
     the shape must agree.  What a file may lack (counters of batch norm, the input normalisation) stays as it is.
@@ -69,8 +69,9 @@ def fit_to(model: nn.Module, state: Tensors, name: str) -> Tensors:
     for ours, theirs in zip_longest(wanted, keys):
         if not agree(ours, wanted, theirs, given):
             raise SettingError(f"model.weights={name} does not fit the network: {described(ours, wanted, theirs, given)}")
-    own |= {ours: given[theirs].to(own[ours]) for ours, theirs in zip(wanted, keys, strict=True)}
-    return own | {key: state[key].to(own[key]).view_as(own[key]) for key in NORMALISATION if key in own and key in state}
+    own |= {ours: given[theirs] for ours, theirs in zip(wanted, keys, strict=True)}
+    own |= {key: state[key].view_as(own[key]) for key in NORMALISATION if key in own and key in state}
+    model.load_state_dict(own)
 
 
 def essential(state: Tensors) -> Tensors:
