@@ -28,7 +28,7 @@ def ruler(axes: Axes, lines: Lines) -> None:
 
 def bars(axes: Axes, points: list[Point], numeric: bool, **style: Any) -> None:
     """One line with its error bars; named places are not joined."""
-    points = sorted(points) if numeric else [(str(point[0]), *point[1:]) for point in points]
+    points = sorted(points) if numeric else [(point[0] if isinstance(point[0], str) else f"{point[0]:g}", *point[1:]) for point in points]
     across, up, across_sd, up_sd = zip(*points, strict=True)
     spread = {"yerr": up_sd, "xerr": across_sd if any(across_sd) else None}
     axes.errorbar(across, up, **spread, linestyle="-" if numeric else "none", capsize=3, markersize=5, **style)

@@ -23,6 +23,7 @@ PLACES = ("data", "store", "output", "hydra", "threads")  # where a run lies and
 SHARES = ("sparsity.total", "sparsity.of_all_weights")
 METRICS = (*SHARES, "accuracy.dense", "accuracy.pruned", "accuracy.retrained", "drop", "agreement", "seconds")
 ABSENT = "–"
+LITERATURE = "Published rows are as their sources print them, mostly one run and often the best epoch on the test set."
 
 
 class Fault(Exception):
@@ -70,7 +71,7 @@ def text(value: Any) -> str:
     """Write a setting as a user would type it: ``1.0`` and ``1`` are the same."""
     if isinstance(value, str):
         return value
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else json.dumps(value, sort_keys=True)
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -175,7 +176,7 @@ def literature(entry: dict[str, str]) -> Row:
     if len(found) == 2:
         found["drop"] = found["accuracy.dense"] - found["accuracy.retrained"]
     if entry["sparsity_percent"]:
-        found[share] = float(entry["sparsity_percent"]) / 100
+        found[share] = float(entry["sparsity_percent"] + "e-2")  # 96.2 is 0.962 and not 0.9620000000000001
     settings = {"dataset": entry["dataset"], "model": entry["model"], "pruner": f"{entry['method']} (published)"}
     words = (entry["source"], "structured" if entry["structured"] == "yes" else "unstructured", entry["note"])
     stats = {key: Stat(value, None, None) for key, value in found.items()}
@@ -342,6 +343,7 @@ def latex(table: Table) -> str:
     """A ``tabular`` without packages, special characters escaped, published rows below a rule, notes as a paragraph."""
     heading, measured, literature, notes = cells(table)
     special = {char: f"\\{char}" for char in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special |= {"[": "{[}", "*": "{*}"}  # after \\ they would be read as its argument
     special |= {"±": r"$\pm$", "–": "--", "−": "$-$", "×": r"$\times$", "…": r"\dots{}", "<": "$<$", ">": "$>$", "\n": " "}
     escape = str.maketrans(special)
     line = "{} \\\\".format  # a row's closing \\ must not be escaped
@@ -378,22 +380,36 @@ FORMATS = {"markdown": markdown, "csv": comma, "latex": latex}
 def tabulate(rows: list[Row], literature: list[Row], stopped: list[str], chosen: list[str] | None) -> Table:
     """Choose columns: those asked for, else the settings that tell rows apart and the usual numbers."""
     apart = telling(rows)
-    if literature and "pruner" not in apart:
+    if literature and "pruner" not in apart:  # the methods of published rows stand there
         apart = sorted([*apart, "pruner"], key=lambda key: FIRST.index(key) if key in FIRST else len(FIRST))
     present = {key for row in rows for key in row.metrics}
     columns = chosen or apart + [key for key in METRICS if key in present or key != "agreement"]
     settings = [key for key in columns if any(key in row.settings for row in rows)]
-    same = [
-        f"{key} {rows[0].settings[key]}"
-        for key in FIRST
-        if key not in columns and len({row.settings.get(key, ABSENT) for row in rows}) == 1 and key in rows[0].settings
-    ]
-    notes = [f"The same in every measured row: {', '.join(same)}."] if same else []
-    notes += (
-        ["Published rows are as their sources print them, mostly one run and often the best epoch on the test set."] if literature else []
-    )
-    notes += [f"Unfinished, no record: {run}." for run in stopped]
+    notes = [*remarks(rows, columns), *([LITERATURE] if literature else []), *(f"Unfinished, no record: {run}." for run in stopped)]
     return Table(settings, [key for key in columns if key not in settings], rows, literature, notes)
+
+
+def remarks(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
+    """What a reader must know of settings without a column: the chief ones all rows share, and those that differ nevertheless."""
+    shared = [key for key in FIRST if key not in columns and len({row.settings.get(key) for row in rows}) == 1]
+    same = [f"{key} {rows[0].settings[key]}" for key in shared if key in rows[0].settings]
+    also = silent(rows, columns)
+    notes = [f"The same in every measured row: {', '.join(same)}."] if same else []
+    return notes + ([f"Without a column, but not the same in every row: {'; '.join(also)}."] if also else [])
+
+
+def silent(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
+    """Numeric settings that differ though no column shows them, as they follow from those shown; copies of another are left out."""
+    keys = sorted({key for row in rows for key in row.settings} - {*columns}, key=lambda key: (key not in FIRST, key.count("."), key))
+    known = {tuple(row.settings.get(key) for row in rows) for key in columns}
+    found = []
+    for key in keys:
+        values = tuple(row.settings.get(key) for row in rows)
+        several = list(dict.fromkeys(value for value in values if value is not None))
+        if values not in known and len(several) > 1 and any(isinstance(number(value), float) for value in several):
+            found.append(f"{key} ({', '.join(several)})")
+        known.add(values)
+    return found[:6] + ([f"and {len(found) - 6} more"] if len(found) > 6 else [])
 
 
 def curves(rows: Iterable[Row], x: str, y: str) -> dict[str, list[tuple[Any, float, float, float]]]:
@@ -403,7 +419,9 @@ def curves(rows: Iterable[Row], x: str, y: str) -> dict[str, list[tuple[Any, flo
     keys = [key for key in telling(rows, [x]) if key != x and not (x in SHARES and key.endswith(".sparsity"))]
     lines: dict[str, list[tuple[Any, float, float, float]]] = {}
     for row in rows:
-        words = [row.settings[key] if key in NAMES else f"{key} {row.settings[key]}" for key in keys if key in row.settings]
+        words = [
+            row.settings[key] if key in NAMES else f"{key.rpartition('.')[2]} {row.settings[key]}" for key in keys if key in row.settings
+        ]
         across, across_sd = scaled(x, row.metrics[x]) if x in row.metrics else (number(row.settings[x]), 0.0)
         up, up_sd = scaled(y, row.metrics[y])
         lines.setdefault(", ".join(words) or y, []).append((across, up, across_sd, up_sd))
@@ -448,7 +466,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folder to search for records")
     parser.add_argument("--format", choices=FORMATS, default="markdown", help="markdown (default), csv or latex")
     parser.add_argument("--published", action="store_true", help="add the literature's rows for the same data set and model")
-    parser.add_argument("--columns", type=names, metavar="KEY,…", help="exactly these settings and numbers, e.g. pruner,accuracy.retrained")
+    parser.add_argument("--columns", type=names, metavar="KEY,…", help="exactly these settings, then these numbers")
     parser.add_argument("--sort", metavar="KEY", help="order rows by this column, lowest first")
     parser.add_argument("--reverse", action="store_true", help="with --sort: highest first")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the table here instead of printing it")
@@ -471,14 +489,15 @@ def report(options: argparse.Namespace) -> None:
         )
     rows = average(records)
     check([*(options.columns or ()), *filter(None, [options.sort, options.x]), *([options.y] if options.plot else [])], rows)
-    rows = ordered(rows, [options.sort] if options.sort else telling(rows), options.reverse)
+    plain = ordered(rows, telling(rows))
+    rows = ordered(plain, [options.sort], options.reverse) if options.sort else plain
     pairs = {(row.settings.get("dataset"), row.settings.get("model")) for row in rows}
-    literature = published(pairs) if options.published else []
+    literature = ordered(published(pairs) if options.published else [], [options.sort] if options.sort else [], options.reverse)
     table = tabulate(rows, literature, stopped, options.columns)
     if options.published and not literature:
         table.notes.append(f"No published rows for {', '.join(f'{model} on {dataset}' for dataset, model in sorted(pairs, key=str))}.")
     if options.plot:
-        draw(options.plot, curves(rows, options.x, options.y), options.x, options.y)
+        draw(options.plot, curves(plain, options.x, options.y), options.x, options.y)
     content = FORMATS[options.format](table)
     if options.output:
         aside(options.output, lambda path: path.write_text(content, encoding="utf-8"))
