@@ -6,6 +6,8 @@ import difflib
 import inspect
 import sys
 from functools import partial
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -26,6 +28,28 @@ def bind(plugin: partial) -> None:
     missing = [name for name in settings if name not in plugin.keywords]
     if missing:
         raise SettingError(f"{where} needs the setting {missing[0]}")
+    check_types(where, plugin.func, plugin.keywords)
+
+
+def check_types(where: str, annotated: Any, values: dict[str, Any]) -> None:
+    """SettingError for the first value that is not of its annotated type; a whole number passes for a float."""
+    for name, hint in get_type_hints(annotated).items():
+        if name in values and not fits(values[name], hint):
+            wanted = " or ".join(t.__name__ for t in alternatives(hint)).replace("NoneType", "null")
+            raise SettingError(f"{where}: setting {name} must be {wanted}, not {values[name]!r}")
+
+
+def alternatives(hint: Any) -> list[type]:
+    """The plain types that a hint allows."""
+    return [get_origin(h) or h for h in (get_args(hint) if isinstance(hint, UnionType) else (hint,))]
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of one of the types a hint allows (contents of lists and mappings are left to their users)."""
+    kinds = alternatives(hint)
+    if isinstance(value, bool):
+        return bool in kinds
+    return isinstance(value, tuple(kinds)) or (float in kinds and isinstance(value, int))
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -15,7 +15,7 @@ def count(setting: Groups, layer: str, channels: int, name: str) -> int:
     value = setting.get(layer, setting.get("default")) if isinstance(setting, dict) else setting
     if value is None:
         return channels
-    if not 1 <= value <= channels:
+    if not isinstance(value, int) or not 1 <= value <= channels:
         raise SettingError(
             f"pruner.{name} must lie between 1 and {channels}, the channels of layer {layer}, not {value}; "
             f"one layer alone is set by 'pruner.{name}={{default: …, {layer}: …}}'"

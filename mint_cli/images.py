@@ -52,9 +52,7 @@ def augmented(images: Images, index: Tensor, rng: np.random.Generator) -> Tensor
 def per_class(images: Images, count: int, rng: np.random.Generator) -> Tensor:
     """Indices of ``count`` images of each class, drawn without replacement, classes in order: int64 (classes × count,)."""
     targets = images.labels.cpu().numpy()
-    return torch.from_numpy(
-        np.concatenate([rng.choice(np.flatnonzero(targets == c), count, replace=False) for c in np.unique(targets)])
-    )
+    return torch.from_numpy(np.concatenate([rng.choice(np.flatnonzero(targets == c), count, replace=False) for c in np.unique(targets)]))
 
 
 def check_per_class(labels: Tensor, samples_per_class: int) -> None:

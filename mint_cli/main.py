@@ -10,12 +10,14 @@ import platform
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -49,7 +51,8 @@ def job(cfg: DictConfig) -> None:
         record = carry_out(cfg)
     except Exception as error:
         write(folder / "status.json", {"state": "failed", "error": told(error) or repr(error), "seconds": time.time() - began})
-        log.error("failed: %s", told(error) or repr(error))
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # the other jobs go on
+            log.error("failed: %s", told(error) or repr(error))
         raise
     write(folder / "record.json", record)
     write(folder / "status.json", {"state": "completed", "seconds": time.time() - began})
@@ -70,7 +73,19 @@ def carry_out(cfg: DictConfig) -> dict[str, Any]:
     device = device_named(cfg.device)
     choices = HydraConfig.get().runtime.choices
     names = {name: choices[name] for name in ("dataset", "model", "pruner", "schedule")}
-    return {"schema": 1, **names, **run(experiment, Store(Path(cfg.store), device)), "config": resolved, "environment": environment(device)}
+    return {
+        "schema": 1,
+        **names,
+        **run(experiment, Store(Path(cfg.store), device)),
+        "finished": now(),
+        "config": resolved,
+        "environment": environment(device),
+    }
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def build(cfg: DictConfig) -> Experiment:
@@ -90,7 +105,7 @@ def build(cfg: DictConfig) -> Experiment:
         data=Data(plugin(cfg.dataset), Path(cfg.data)),
         model=plugin(OmegaConf.create(model, parent=cfg) if isinstance(model, dict) else model),
         weights=checkpoint_of(weights),
-        skip=list(cfg.pruner.skip),
+        skip=OmegaConf.to_object(cfg.pruner.skip) if OmegaConf.is_config(cfg.pruner.skip) else cfg.pruner.skip,
         criterion=plugin(cfg.pruner.criterion),
         allocation=plugin(cfg.pruner.allocation),
         compensation=plugin(cfg.pruner.compensation),
@@ -158,6 +173,7 @@ def installed(version, package: str) -> str | None:
 
 def commit() -> str | None:
     """Commit of the checkout this package runs from, ``+`` behind it when files differ; None outside one."""
+
     def git(*arguments: str) -> str:
         return subprocess.run(["git", "-C", str(HERE.parent), *arguments], capture_output=True, text=True, check=True).stdout.strip()
 
@@ -204,8 +220,10 @@ def told(error: BaseException) -> str | None:
     missing = error if isinstance(error, ConfigKeyError | ConfigAttributeError) else error.__cause__
     if isinstance(missing, ConfigKeyError | ConfigAttributeError) and missing.parent_node is not None:
         return unknown_setting(missing)
+    if isinstance(error, MissingConfigException) and error.options:
+        return f"there is no {error.missing_cfg_file}; options: {', '.join(error.options)}"
     if isinstance(error, HydraException | OmegaConfBaseException):
-        return str(error)
+        return first_line(error)
     return sentence(error)
 
 

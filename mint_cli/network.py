@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from mint_cli import images as im
-from mint_cli.protocol import Images, Masks, SettingError
+from mint_cli.protocol import Images, Masks, SettingError, Tensors
 
 
 def weighted_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -75,9 +76,7 @@ def inference(model: nn.Module) -> Iterator[None]:
 def hooked(model: nn.Module, layers: list[str], hook) -> Iterator[None]:
     """Call ``hook(name, input, output)`` after every forward pass of each of ``layers``; its result, unless None, replaces the output."""
     modules = weighted_layers(model)
-    handles = [
-        modules[name].register_forward_hook(lambda m, args, output, name=name: hook(name, args[0], output)) for name in layers
-    ]
+    handles = [modules[name].register_forward_hook(lambda m, args, output, name=name: hook(name, args[0], output)) for name in layers]
     try:
         yield
     finally:
@@ -151,3 +150,66 @@ def patches(
         for chunk in index.split(batch_size):
             model(im.plain(images, chunk).to(device_of(model)))
     return {name: tuple(torch.cat(side) for side in zip(*chunks, strict=True)) for name, chunks in parts.items()}
+
+
+class Stop(Exception):
+    """Ends a forward pass early: all that was looked for has been seen."""
+
+
+class Passage(TorchFunctionMode):
+    """One layer in one forward pass: what entered it, what left it, and the first use of that.
+
+    ``norm_mean`` is the running mean of the batch norm that took the output, if one did; ``added`` is what the output
+    (after that batch norm) was added to, if that was its first use: the shortcut of a residual block.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entering = self.leaving = self.norm_mean = self.added = self._followed = None
+
+    def leave(self, entering: Tensor, leaving: Tensor) -> None:
+        """Note the layer's input and output, and follow the output from here on."""
+        self.entering, self.leaving, self._followed = entering, leaving, leaving
+
+    def __torch_function__(self, function, types, arguments=(), settings=None):
+        result = function(*arguments, **(settings or {}))
+        if not isinstance(result, Tensor) or self._followed is None or all(a is not self._followed for a in arguments):
+            return result
+        name = function.__name__.strip("_")
+        if name == "batch_norm":
+            self.norm_mean, self._followed = arguments[1], result
+            return result
+        if name in ("add", "radd", "iadd"):
+            self.added = next((a for a in arguments if a is not self._followed), None)
+        raise Stop
+
+
+def passage(model: nn.Module, layer: str, x: Tensor) -> Passage:
+    """Run images ``x`` (n, c, h, w) as far as the first use of the layer's output: additions are found, not named."""
+    seen = Passage()
+    with hooked(model, [layer], lambda name, entering, leaving: seen.leave(entering, leaving)), suppress(Stop), seen:
+        model(x)
+    return seen
+
+
+def squared_jacobians(model: nn.Module, layers: list[str], x: Tensor, projections: int, generator: torch.Generator) -> Tensors:
+    """How much the logits feel each layer's output: mean over random projections v of (∂ v·logits / ∂ output)², (n, out, positions).
+
+    v is normal, minus its mean: what moves all logits together changes no decision.  Labels play no part: on a network that
+    fits its training images the gradient of the loss is nearly zero.
+    """
+    outputs: Tensors = {}
+
+    def follow(name: str, entering: Tensor, leaving: Tensor) -> Tensor:
+        outputs[name] = leaving if leaving.requires_grad else leaving.detach().requires_grad_()
+        return outputs[name]
+
+    with hooked(model, layers, follow), torch.enable_grad():
+        logits = model(x)
+    felt = {name: torch.zeros_like(output).reshape(*output.shape[:2], -1) for name, output in outputs.items()}
+    for left in reversed(range(projections)):
+        v = torch.randn(logits.shape, generator=generator).to(logits)
+        value = (logits * (v - v.mean(1, keepdim=True))).sum()
+        for name, gradient in zip(outputs, torch.autograd.grad(value, list(outputs.values()), retain_graph=left > 0), strict=True):
+            felt[name] += gradient.reshape(felt[name].shape).square() / projections
+    return felt

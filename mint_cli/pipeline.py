@@ -38,6 +38,7 @@ class Experiment:
     def __post_init__(self) -> None:
         for plugin in (self.data.dataset, self.model, self.criterion, self.allocation, self.compensation):
             door.bind(plugin)
+        door.check_types("settings", Experiment, vars(self))
         if self.rounds < 1:
             raise SettingError(f"schedule.rounds must be at least 1, not {self.rounds}")
         if self.rounds > 1 and "sparsity" not in self.allocation.keywords:
@@ -46,7 +47,7 @@ class Experiment:
 
 def plan(e: Experiment) -> dict[str, Step]:
     """The steps of the experiment, none of them taken; those of the last round under plain names."""
-    steps = {"train": step(stage.train, e.network, e.weights, e.train)}
+    steps = {"train": step(stage.train, e.network, e.weights, None if e.weights else e.train)}
     current = steps["train"]
     for done in range(1, e.rounds + 1):
         steps["score"] = step(stage.score, e.network, e.skip, e.criterion, e.seed, current)

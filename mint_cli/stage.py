@@ -91,7 +91,7 @@ def measured(model: nn.Module, splits: Splits, context: Context) -> dict[str, An
     return {name: evaluate(model, im.to(getattr(splits, name), context.device)) for name in ("test", "validation")}
 
 
-def train(network: Network, weights: Weights | None, recipe: Recipe, context: Context) -> Result:
+def train(network: Network, weights: Weights | None, recipe: Recipe | None, context: Context) -> Result:
     """The dense network: trained by the recipe, or taken from a checkpoint."""
     splits, model, losses = network.data.splits, network.build(), []
     if weights:

@@ -209,9 +209,7 @@ def load(folder: Path) -> Artifact:
         if hashlib.sha256(content).hexdigest() != sums[name]:
             raise ValueError(f"{name} does not match its checksum")
     seconds = json.loads((folder / "seconds.json").read_text())
-    return Artifact(
-        safetensors.load(data["tensors.safetensors"]), json.loads(data["metrics.json"])["metrics"], float(seconds)
-    )
+    return Artifact(safetensors.load(data["tensors.safetensors"]), json.loads(data["metrics.json"])["metrics"], float(seconds))
 
 
 def contiguous(tensors: Tensors) -> Tensors:

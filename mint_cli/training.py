@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mint_cli import images as im
+from mint_cli.door import check_types
 from mint_cli.network import device_of, inference, spread, weighted_layers
 from mint_cli.protocol import DataError, Images, Masks, SettingError, Tensors
 from mint_cli.store import Context
@@ -35,6 +36,7 @@ class Recipe:
     compile: bool
 
     def __post_init__(self) -> None:
+        check_types("recipe", Recipe, vars(self))
         for name, low in (("epochs", 0), ("batch_size", 1), ("learning_rate", 0), ("momentum", 0), ("weight_decay", 0), ("warmup", 0)):
             if getattr(self, name) < low:
                 raise SettingError(f"recipe setting {name} must be at least {low}, not {getattr(self, name)}")
@@ -52,9 +54,7 @@ def learning_rate(recipe: Recipe, epoch: float) -> float:
     return recipe.learning_rate * rise * recipe.gamma ** sum(epoch >= m for m in recipe.milestones)
 
 
-def fit(
-    model: nn.Module, images: Images, recipe: Recipe, seed: list[int], context: Context, masks: Masks | None = None
-) -> list[float]:
+def fit(model: nn.Module, images: Images, recipe: Recipe, seed: list[int], context: Context, masks: Masks | None = None) -> list[float]:
     """Train in place and return the mean loss of every epoch; weights outside ``masks`` stay exactly 0.0.
 
     ``seed`` fixes order, augmentation and dropout of every epoch by itself, so a run that was cut off goes on as if it
@@ -109,7 +109,9 @@ def train_epoch(model, optimiser, images: Images, recipe: Recipe, seed: list[int
     finite = losses.isfinite()
     if not finite.all():
         first = int((~finite).int().argmax())
-        raise DataError(f"training diverged: the loss is {losses[first].item()} in epoch {epoch + 1}, step {first + 1}; lower the learning rate")
+        raise DataError(
+            f"training diverged: the loss is {losses[first].item()} in epoch {epoch + 1}, step {first + 1}; lower the learning rate"
+        )
     return float(losses.mean())
 
 

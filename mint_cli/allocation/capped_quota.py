@@ -8,9 +8,7 @@ from mint_cli.quota import lowest_first, most_cells, quota, without
 from mint_cli.protocol import Masks, SettingError, Tensors
 
 
-def capped_quota(
-    scores: Tensors, weights: dict[str, int], /, *, sparsity: float, of: str, cap: float, caps: dict[str, float]
-) -> Masks:
+def capped_quota(scores: Tensors, weights: dict[str, int], /, *, sparsity: float, of: str, cap: float, caps: dict[str, float]) -> Masks:
     """Remove exactly ``sparsity`` of the weights, lowest scores of all layers first, at most ``cap`` of a layer.
 
     ``caps`` overrides the cap by layer; ``of`` names the denominator (prunable or all weights).  The count is exact

@@ -41,7 +41,7 @@ def download(root: Path, folder: Path) -> None:
         torchvision.datasets.CIFAR10(root, download=True)
     except (RuntimeError, OSError) as error:
         names = ", ".join(TRAIN + TEST)
-        raise DataError(f"CIFAR-10 is not in {folder} and could not be downloaded; expected there: {names} ({error})") from error
+        raise DataError(f"CIFAR-10 is not in {folder} and could not be downloaded; expected there: {names}") from error
 
 
 class PlainUnpickler(pickle.Unpickler):

@@ -38,7 +38,7 @@ def download(root: Path, variant: str, folder: Path) -> None:
         getattr(torchvision.datasets, variant)(root, download=True)
     except (RuntimeError, OSError) as error:
         names = ", ".join(f"{part}-ubyte" for part in PARTS)
-        raise DataError(f"{variant} is not in {folder} and could not be downloaded; expected there: {names} ({error})") from error
+        raise DataError(f"{variant} is not in {folder} and could not be downloaded; expected there: {names}") from error
 
 
 def read_idx(path: Path) -> torch.Tensor:

@@ -1,0 +1,136 @@
+import logging
+import multiprocessing
+import os
+import signal
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from mint_cli.store import Store, fingerprint, step
+
+CPU = torch.device("cpu")
+
+
+def make(value, log, context):
+    with open(log, "a") as f:
+        f.write("made\n")
+    return {"x": torch.full((3,), float(value))}, {"value": value}
+
+
+@dataclass(frozen=True)
+class Log:
+    path: Path = field(metadata={"identity": False})
+
+    def __fspath__(self):
+        return str(self.path)
+
+
+def times_made(log: Log) -> int:
+    return len(log.path.read_text().splitlines()) if log.path.exists() else 0
+
+
+def plugin(*, a, b):
+    return a, b
+
+
+def test_a_finished_step_is_loaded_and_not_taken_again(tmp_path):
+    log, store = Log(tmp_path / "log"), Store(tmp_path / "store", CPU)
+    first, second = (store.get(step(make, 3, log)) for _ in range(2))
+    assert times_made(log) == 1
+    assert torch.equal(first.tensors["x"], second.tensors["x"]) and first.metrics == second.metrics == {"value": 3}
+
+
+def test_the_key_of_a_step_is_what_it_was_when_the_format_was_fixed():
+    """Stored artifacts stay valid as long as this key stands; a change of meaning raises store.FORMAT instead."""
+    assert fingerprint("train", partial(plugin, a=1, b=[0.5, None]), 7) == "04498011f8bf7e078e8d6132"
+
+
+def test_the_key_changes_with_every_setting_and_with_nothing_else(tmp_path):
+    def key(a=1, b=2.0, seed=0, path="x"):
+        return step(make, partial(plugin, a=a, b=b), seed, Log(Path(path))).key
+
+    assert key() == key(path="elsewhere")
+    assert len({key(), key(a=2), key(b=2.5), key(seed=1)}) == 4
+
+
+@pytest.mark.parametrize("name", ["tensors.safetensors", "metrics.json"])
+@pytest.mark.parametrize("damage", ["truncate", "alter", "remove"])
+def test_a_damaged_artifact_is_noticed_and_made_anew(tmp_path, caplog, name, damage):
+    log, store = Log(tmp_path / "log"), Store(tmp_path / "store", CPU)
+    s = step(make, 3, log)
+    store.get(s)
+    victim = store.folder(s) / name
+    data = bytearray(victim.read_bytes())
+    if damage == "remove":
+        victim.unlink()
+    else:
+        data[len(data) // 2] ^= 1
+        victim.write_bytes(data[: len(data) // 2] if damage == "truncate" else data)
+    with caplog.at_level(logging.WARNING):
+        again = store.get(s)
+    assert times_made(log) == 2 and "damaged" in caplog.text
+    assert torch.equal(again.tensors["x"], torch.full((3,), 3.0))
+
+
+def test_the_same_step_writes_the_same_bytes_in_two_stores(tmp_path):
+    folders = []
+    for name in ("one", "two"):
+        store = Store(tmp_path / name, CPU)
+        s = step(make, 3, Log(tmp_path / "log"))
+        store.get(s)
+        folders.append(store.folder(s))
+    for name in ("tensors.safetensors", "metrics.json", "checksums.json"):
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+
+
+def slow(log, context):
+    with open(log, "a") as f:
+        f.write("made\n")
+    time.sleep(1.0)
+    return {"x": torch.zeros(1)}, {}
+
+
+def get_slow(root, log):
+    Store(root, CPU).get(step(slow, log))
+
+
+def test_two_jobs_that_need_the_same_artifact_at_once_make_it_once(tmp_path):
+    log, spawn = Log(tmp_path / "log"), multiprocessing.get_context("fork")
+    jobs = [spawn.Process(target=get_slow, args=(tmp_path / "store", log)) for _ in range(2)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join(60)
+    assert [job.exitcode for job in jobs] == [0, 0] and times_made(log) == 1
+
+
+def test_a_job_killed_while_it_works_leaves_no_artifact_and_frees_the_lock(tmp_path):
+    log, root = Log(tmp_path / "log"), tmp_path / "store"
+    job = multiprocessing.get_context("fork").Process(target=get_slow, args=(root, log))
+    job.start()
+    while not times_made(log):
+        time.sleep(0.01)
+    os.kill(job.pid, signal.SIGKILL)
+    job.join(60)
+    assert not Store(root, CPU).has(step(slow, log))
+    get_slow(root, log)
+    assert times_made(log) == 2 and Store(root, CPU).has(step(slow, log))
+
+
+def test_a_write_that_fails_leaves_nothing_behind_and_names_the_path(tmp_path, monkeypatch):
+    store, s = Store(tmp_path / "store", CPU), step(make, 3, Log(tmp_path / "log"))
+    write = Path.write_bytes
+
+    def full(self, data):
+        if self.name == "metrics.json":
+            raise OSError(28, "No space left on device", str(self))
+        return write(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=r"metrics\.json"):
+        store.get(s)
+    assert not store.has(s) and not [p for p in (tmp_path / "store" / "make").iterdir()]
