@@ -47,6 +47,7 @@ def published(
     check(splits=splits, unpaired=unpaired)
     x, p = sides(child, parent, child_groups, parent_groups, LEAST_ROWS)
     positions, step = grid(p.values)
+    positions = positions.to(tree.device())
     scores = [silence_dead(_draw(x, p, positions, step, unpaired, rng), x, p) for _ in range(splits)]
     return from_splits(scores)
 
@@ -57,14 +58,15 @@ def _draw(x: Side, p: Side, positions: Tensor, step: float, unpaired: bool, rng:
     child_rows, parent_rows = rng.integers(n, size=(2, n)) if unpaired else (rng.permutation(n),) * 2
     m = n // 3
     order = np.r_[2 * m : 3 * m, :m]  # real rows, then those that get other parents
-    child, parent = x.values[child_rows[order]] / step, positions[parent_rows[order]]
+    child, parent = (x.values[child_rows[order]] / step).to(positions.device), positions[parent_rows[order]]
+    starts = p.starts.to(positions.device)
     fitted, queried = parent[m:], positions[parent_rows[m : 2 * m]]
     swapped = parent.clone()
     # The neighbours found are numbers of fitted rows, yet they pick among the queried rows.
-    for block, index in zip(p.slices(), tree.nearest_outside(queried, fitted, p.starts), strict=True):
+    for block, index in zip(p.slices(), tree.nearest_outside(queried, fitted, starts, once=False), strict=True):
         swapped[m:, block] = queried[index][:, block]
     one = torch.ones(len(p), dtype=torch.float64)
     counts = tree.edge_counts(
-        child, x.starts, parent, swapped, p.starts, one, one, first=m, read=tree.columns_against_counter, drop_zero=True
+        child, x.starts.to(starts.device), parent, swapped, starts, one, one, first=m, read=tree.columns_against_counter, drop_zero=True
     )
     return 1 - counts.clamp(max=m).double() / m

@@ -105,28 +105,42 @@ def joint_part(full, parent, swapped, own_weight, rest_weight, out):
             out[i, j] = rest_weight * rest[j] + own_weight * own[j]
 
 
-@njit(parallel=True, cache=True)
-def nearest(full, rows, donors):
-    """Donor nearest to each row outside one block, by ``full`` (rows, donors) less the block's squares: int64 (rows,).
-
-    Of equally near donors the first at or cyclically after the row's own position is taken.
-    """
-    n, m = full.shape
-    out = np.empty(n, np.int64)
-    for i in prange(n):
-        rest = full[i].copy()
+@njit(cache=True)
+def _own_nearest(full, rows, donors, once, out):
+    """Donor nearest to each row outside one block; ``rows`` and ``donors`` (dimensions, n) hold the block."""
+    rest = np.empty(full.shape[1])
+    given = np.zeros(full.shape[1])  # infinite where a donor is gone
+    for i in range(out.size):
+        for j in range(rest.size):
+            rest[j] = full[i, j] + given[j]
         for k in range(rows.shape[0]):
-            d = donors[k]
-            for j in range(m):
-                gap = d[j] - rows[k, i]
-                rest[j] -= gap * gap
-        best = np.inf
-        for j in range(m):
-            best = min(best, rest[j])
-        j = i % m
-        while rest[j] != best:
-            j = (j + 1) % m
+            d, r = donors[k], rows[k, i]
+            for j in range(rest.size):
+                rest[j] -= (d[j] - r) * (d[j] - r)
+        j = _first_lowest(rest, i % rest.size)
         out[i] = j
+        if once:
+            given[j] = np.inf
+
+
+@njit(cache=True)
+def _first_lowest(values, start):
+    """Place of the lowest value, the first one at or cyclically after ``start``."""
+    best = np.inf
+    for j in range(values.size):
+        best = min(best, values[j])
+    j = start
+    while values[j] != best:
+        j = (j + 1) % values.size
+    return j
+
+
+@njit(parallel=True, cache=True)
+def nearest_outside(full, rows, donors, starts, once):
+    """Donors outside each group's block: int64 (groups, rows); see ``mint_cli.kernel.tree.nearest_outside``."""
+    out = np.empty((starts.size - 1, full.shape[0]), np.int64)
+    for g in prange(starts.size - 1):
+        _own_nearest(full, rows[starts[g] : starts[g + 1]], donors[starts[g] : starts[g + 1]], once, out[g])
     return out
 
 

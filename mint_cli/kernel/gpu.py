@@ -59,11 +59,32 @@ def joint_part(full: Tensor, parent: Tensor, swapped: Tensor, own_weight: float,
     out.copy_(rest_weight * rest + own_weight * squares(swapped.T, swapped.T))
 
 
-def nearest(full: Tensor, rows: Tensor, donors: Tensor) -> Tensor:
-    """As ``mint_cli.kernel.cpu.nearest``."""
-    rest = full - squares(rows.T, donors.T)
-    n, m = rest.shape
-    here = torch.arange(n, device=rest.device)[:, None]
-    ahead = (torch.arange(m, device=rest.device) - here) % m
-    ahead = torch.where(rest == rest.amin(1, keepdim=True), ahead, m).amin(1)
-    return (ahead + here[:, 0]) % m
+@triton.jit
+def _donate(full, rows, donors, starts, out, n, m, BLOCK: tl.constexpr, ONCE: tl.constexpr):
+    """Donors of one group, row after row, as ``mint_cli.kernel.cpu._own_nearest``; all sums are exact integers."""
+    group = tl.program_id(0)
+    out += group.to(tl.int64) * n
+    first, last = tl.load(starts + group), tl.load(starts + group + 1)
+    j = tl.arange(0, BLOCK)
+    gone = j >= m
+    for i in range(n):
+        rest = tl.load(full + j, mask=j < m, other=0.0)
+        for k in range(first, last):
+            gap = tl.load(donors + k * m + j, mask=j < m, other=0.0) - tl.load(rows + k * n + i)
+            rest = rest - gap * gap
+        rest = tl.where(gone, float("inf"), rest)
+        ahead = tl.where(rest == tl.min(rest, 0), (j - i % m + m) % m, BLOCK)
+        taken = (tl.min(tl.where(gone, BLOCK, ahead), 0) + i) % m
+        tl.store(out + i, taken.to(tl.int64))
+        if ONCE:
+            gone = gone | (j == taken)
+        full += m
+
+
+def nearest_outside(full: Tensor, rows: Tensor, donors: Tensor, starts: Tensor, once: bool) -> Tensor:
+    """Donors outside each group's block: int64 (groups, rows); see ``mint_cli.kernel.tree.nearest_outside``."""
+    n, m = full.shape
+    out = torch.empty(len(starts) - 1, n, dtype=torch.int64, device=full.device)
+    block = triton.next_power_of_2(m)
+    _donate[(len(out),)](full, rows, donors, starts, out, n, m, BLOCK=block, ONCE=once, num_warps=8, enable_fp_fusion=False)
+    return out

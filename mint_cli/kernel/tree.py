@@ -99,28 +99,22 @@ def _joint_part(full: Tensor, parent: Tensor, swapped: Tensor, own: float, rest:
     cpu.joint_part(full.numpy(), parent.numpy(), swapped.numpy(), own, rest, out.numpy())
 
 
-def nearest_outside(rows: Tensor, donors: Tensor, starts: Tensor) -> Tensor:
+def nearest_outside(rows: Tensor, donors: Tensor, starts: Tensor, once: bool) -> Tensor:
     """For every group, the donor nearest to each row in all columns but the group's: int64 (groups, rows).
 
-    Both are on the grid.  Of equally near donors the first at or cyclically after the row's own position is taken, so
+    Both are on the grid; ``once``: every donor serves one row, and rows choose in their order among those left (at least
+    as many donors as rows).  Of equally near donors the first at or cyclically after the row's own position is taken, so
     rows without any other column get distinct donors, as by a permutation.
     """
     full = squares(rows, donors)
-    bounds = starts.tolist()
     row_columns, donor_columns = rows.T.contiguous(), donors.T.contiguous()
-    blocks = [slice(*pair) for pair in zip(bounds[:-1], bounds[1:], strict=True)]
-    return torch.stack([_nearest(full, row_columns[block], donor_columns[block]) for block in blocks])
-
-
-def _nearest(full: Tensor, rows: Tensor, donors: Tensor) -> Tensor:
-    """Nearest donors outside one block."""
     if full.is_cuda:
         from mint_cli.kernel import gpu
 
-        return gpu.nearest(full, rows, donors)
+        return gpu.nearest_outside(full, row_columns, donor_columns, starts, once)
     from mint_cli.kernel import cpu
 
-    return torch.from_numpy(cpu.nearest(full.numpy(), rows.numpy(), donors.numpy()))
+    return torch.from_numpy(cpu.nearest_outside(full.numpy(), row_columns.numpy(), donor_columns.numpy(), starts.numpy(), once))
 
 
 def edge_counts(
