@@ -38,6 +38,8 @@ def spanning_trees(base: Tensor, child: Tensor, starts: Tensor, drop_zero: bool)
     """
     if base.shape[-1] > MOST_VERTICES:
         raise DataError(f"a tree takes at most {MOST_VERTICES} points, not {base.shape[-1]}")
+    if not (base.amin() >= 0 and child.isfinite().all()):  # packed keys order only these
+        raise DataError("a tree needs finite coordinates and distances that are not negative")
     if base.is_cuda:
         from mint_cli.kernel import gpu
 
