@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -62,7 +61,7 @@ def in_round(allocation: partial, share: float) -> partial:
     """The allocation of a round: the same fraction of what is left goes in every round."""
     if share == 1:
         return allocation
-    return partial(allocation, sparsity=1 - math.pow(1 - allocation.keywords["sparsity"], share))
+    return partial(allocation.func, **(allocation.keywords | {"sparsity": 1 - (1 - allocation.keywords["sparsity"]) ** share}))
 
 
 def run(e: Experiment, store: Store) -> dict[str, Any]:

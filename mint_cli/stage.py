@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from mint_cli import checkpoint, group, signal
 from mint_cli import images as im
-from mint_cli.network import apply_masks, normalise_inputs, prunable_layers, reestimate_batch_norm, spread, weight_counts
+from mint_cli.network import apply_masks, normalise_inputs, prunable_layers, reestimate_batch_norm, weight_counts
 from mint_cli.protocol import DataError, Estimate, Masks, Splits, Tensors
-from mint_cli.store import Artifact, Context, Scratch
+from mint_cli.store import Artifact, Context
 from mint_cli.training import Recipe, evaluate, fit
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+import torch
+
+from mint_cli.criterion.taylor import taylor
+from mint_cli.model.mlp import mlp
+from mint_cli.network import apply_masks, weighted_layers
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return mlp((1, 6, 6), 3, hidden=[20, 10], dropout=0.0).eval()
+
+
+def scores(model, images, **settings):
+    full = {"samples_per_class": 100, "batch_size": 300, "child_groups": 5, "parent_groups": 4, "normalise": False} | settings
+    return taylor(model, ["fc2"], images, np.random.default_rng(0), **full)["fc2"]
+
+
+def test_it_predicts_the_change_of_the_loss_when_a_block_shrinks_a_little(model, images):
+    estimate, step = scores(model, images), 1e-3
+    weight, x = weighted_layers(model)["fc2"].weight, images.pixels.double() / 255
+    model.double()
+
+    def loss():
+        return torch.nn.functional.cross_entropy(model(x), images.labels)
+
+    base = loss()
+    for c, p in ((0, 0), (3, 1), (4, 3)):
+        block = (estimate.child_groups == c)[:, None] & (estimate.parent_groups == p)[None]
+        with torch.no_grad():
+            kept = weight.clone()
+            weight[block] *= 1 - step
+        change = (loss() - base).abs() / step / block.sum()
+        with torch.no_grad():
+            weight.copy_(kept)
+        halves = (estimate.halves[0] + estimate.halves[1])[c, p]  # |mean| of each half bounds the |mean| of all from above
+        assert change.item() * 2 <= halves.item() * 1.01
+
+
+def test_a_block_of_zero_weights_scores_zero(model, images):
+    mask = torch.ones(10, 20, dtype=torch.bool)
+    mask[:2, :5] = False
+    apply_masks(model, {"fc2": mask})
+    estimate = scores(model, images)
+    assert estimate.score[0, 0] == 0 and (estimate.score.flatten()[1:] > 0).all()
