@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +11,10 @@ from torch import Tensor, nn
 
 from mint_cli import images as im
 from mint_cli import least_squares as ls
-from mint_cli.network import device_of, inference, passage, spread, squared_jacobians, weighted_layers
-from mint_cli.protocol import Images, Masks, SettingError, Tensors
+from mint_cli.network import Passage, device_of, inference, norm_scale, passage, spread, squared_jacobians, weighted_layers
+from mint_cli.protocol import Images, SettingError, Tensors
 
+FLAT = 1e-3  # factor of a batch norm below which a channel does not reach its shortcut
 CLIP = 20.0  # most that one position counts, in multiples of the mean: sensitivities have heavy tails
 
 
@@ -41,6 +41,23 @@ class Calibration:
         index = torch.from_numpy(rng.choice(len(self.images), self.count, replace=False))
         for chunk in index.split(self.batch_size):
             yield im.augmented(self.images, chunk, rng)
+
+
+def start(
+    images: Images, rng: np.random.Generator, count: int, positions: int, measured: float, ridge: float, batch_size: int
+) -> Calibration:
+    """The calibration of one compensation, its settings checked."""
+    if not 1 <= count <= len(images):
+        raise SettingError(f"pruner.compensation.calibration_images must lie between 1 and {len(images)}, the training images, not {count}")
+    return Calibration(images, count, positions, measured, ridge, batch_size, int(rng.integers(2**31)))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A layer's least-squares problem, and the entry of the state that takes its bias (a bias, a running mean, or none)."""
+
+    equations: ls.Normal
+    shift: str | None
 
 
 @dataclass
@@ -81,7 +98,7 @@ def mixed(relative: Tensor, measured: float) -> Tensor:
     return 1 - measured + measured * relative.clamp_max(CLIP)
 
 
-def equations(dense: nn.Module, pruned: nn.Module, layer: str, surveyed: Survey, calibration: Calibration) -> ls.Normal:
+def problem(dense: nn.Module, pruned: nn.Module, layer: str, surveyed: Survey, calibration: Calibration) -> Problem:
     """The layer's normal equations: inputs as ``pruned`` delivers them, targets as ``dense`` has them.
 
     Where the output is added to a shortcut, the target also makes up for what the shortcut has lost already.
@@ -90,20 +107,52 @@ def equations(dense: nn.Module, pruned: nn.Module, layer: str, surveyed: Survey,
     moments = ls.empty(module.weight[0].numel(), len(module.weight), module.weight.device)
     with inference(dense), inference(pruned):
         for x, at, weights in zip(calibration.batches(), surveyed.at, surveyed.weights, strict=True):
-            x = x.to(module.weight.device)
-            wanted = passage(dense, layer, x)
-            given = passage(pruned, layer, x) if pruned is not dense else wanted
+            wanted = passage(dense, layer, x.to(module.weight.device))
+            given = passage(pruned, layer, x.to(module.weight.device)) if pruned is not dense else wanted
             target = wanted.leaving + shortfall(dense, wanted, given)
             ls.add(moments, *rows(module, given.entering, target, at.long()), weights.float().flatten())
-    return ls.normal(moments, calibration.ridge, centred=bias_key(dense, layer, wanted.norm_mean) is not None)
+    shift = f"{layer}.bias" if module.bias is not None else wanted.norm and f"{wanted.norm}.running_mean"
+    return Problem(ls.normal(moments, calibration.ridge, centred=shift is not None), shift)
 
 
-def shortfall(model: nn.Module, wanted, given) -> Tensor | float:
-    """What a layer's output must make up for, in its own units: what it is added to in ``wanted``, less the same in ``given``."""
-    if wanted.added is None:
+def shortfall(model: nn.Module, wanted: Passage, given: Passage) -> Tensor | float:
+    """What the shortcut in ``wanted`` has and that in ``given`` lacks, in units of the layer's output before its batch norm."""
+    if wanted.added is None or wanted is given:
         return 0.0
-    norm = next((m for m in model.modules() if getattr(m, "running_mean", None) is wanted.norm_mean), None)
-    scale = 1.0 if norm is None else norm.weight / (norm.running_var + norm.eps).sqrt()
+    scale = norm_scale(model, wanted.norm)
+    missing = wanted.added - given.added
+    if isinstance(scale, float):
+        return missing
+    scale = scale.view(-1, *[1] * (missing.ndim - 2))
+    return torch.where(scale.abs() > FLAT, missing / scale, 0.0)
+
+
+def solution(model: nn.Module, layer: str, found: Problem, weights: Tensor) -> Tensors:
+    """Entries of the dense network's state that the solved ``weights`` (out, k) of a layer, and the bias that goes with them, change."""
+    weight = weighted_layers(model)[layer].weight
+    changed = {f"{layer}.weight": weights.view(weight.shape).to(weight)}
+    if found.shift:
+        bias = found.equations.targets - weights @ found.equations.inputs
+        if found.shift.endswith("running_mean"):  # a batch norm subtracts its mean where a bias would be added
+            bias = model.state_dict()[found.shift] - bias
+        changed[found.shift] = bias.to(weight)
+    return changed
+
+
+def support(mask: Tensor, module: nn.Module) -> Tensor:
+    """A layer's mask (leading axes of the weight) over the columns of its flat weight, (out, k)."""
+    return spread(mask.to(module.weight.device), module.weight.ndim).expand_as(module.weight).flatten(1)
+
+
+def check_rows(surveys: dict[str, Survey], needed: dict[str, int], calibration: Calibration) -> None:
+    """SettingError if a layer has fewer rows than the unknowns of its solve."""
+    for layer, unknowns in needed.items():
+        if surveys[layer].rows < unknowns:
+            images = -(-unknowns * calibration.count // surveys[layer].rows)
+            raise SettingError(
+                f"pruner.compensation.calibration_images must be at least {images}, not {calibration.count}: layer {layer} "
+                f"is solved for {unknowns} unknowns an output, but has only {surveys[layer].rows} rows (images × positions)"
+            )
 
 
 def rows(module: nn.Module, entering: Tensor, target: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:

@@ -89,6 +89,16 @@ def blocks(groups: Tensor, kernel: int) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(columns, batch_first=True, padding_value=-1)
 
 
+def padded(equations: Normal, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Inverse of the gram (g · s, g · s) and solutions (o, g · s) in the order of ``columns`` (g, s), float32; −1 is an idle input."""
+    order, idle = columns.flatten().clamp_min(0), columns.flatten() < 0
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(equations.gram))
+    weights = (inverse @ equations.cross).T[:, order].masked_fill(idle, 0.0)
+    inverse = inverse[order][:, order].masked_fill(idle[:, None] | idle[None, :], 0.0)
+    inverse.diagonal().masked_fill_(idle, 1.0)
+    return inverse.float(), weights.float()
+
+
 def eliminate(inverse: Tensor, weights: Tensor, importance: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Remove block after block, always the one whose loss costs least given those still kept, until none is left.
 

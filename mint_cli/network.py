@@ -159,13 +159,14 @@ class Stop(Exception):
 class Passage(TorchFunctionMode):
     """One layer in one forward pass: what entered it, what left it, and the first use of that.
 
-    ``norm_mean`` is the running mean of the batch norm that took the output, if one did; ``added`` is what the output
-    (after that batch norm) was added to, if that was its first use: the shortcut of a residual block.
+    ``norm`` names the batch norm that took the output, if one did; ``added`` is what the output (after that batch norm)
+    was added to, if that was its first use: the shortcut of a residual block.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.entering = self.leaving = self.norm_mean = self.added = self._followed = None
+        self._norms = {id(m.running_mean): n for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+        self.entering = self.leaving = self.norm = self.added = self._followed = None
 
     def leave(self, entering: Tensor, leaving: Tensor) -> None:
         """Note the layer's input and output, and follow the output from here on."""
@@ -177,16 +178,24 @@ class Passage(TorchFunctionMode):
             return result
         name = function.__name__.strip("_")
         if name == "batch_norm":
-            self.norm_mean, self._followed = arguments[1], result
+            self.norm, self._followed = self._norms.get(id(arguments[1])), result
             return result
         if name in ("add", "radd", "iadd"):
             self.added = next((a for a in arguments if a is not self._followed), None)
         raise Stop
 
 
+def norm_scale(model: nn.Module, norm: str | None) -> Tensor | float:
+    """Factor of every channel in the batch norm of that name, (channels,); 1.0 if there is none."""
+    if norm is None:
+        return 1.0
+    m = model.get_submodule(norm)
+    return m.weight / (m.running_var + m.eps).sqrt()
+
+
 def passage(model: nn.Module, layer: str, x: Tensor) -> Passage:
     """Run images ``x`` (n, c, h, w) as far as the first use of the layer's output: additions are found, not named."""
-    seen = Passage()
+    seen = Passage(model)
     with hooked(model, [layer], lambda name, entering, leaving: seen.leave(entering, leaving)), suppress(Stop), seen:
         model(x)
     return seen

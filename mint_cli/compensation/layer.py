@@ -1,0 +1,36 @@
+"""Every layer re-solved by itself: inputs and targets of the dense network."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import nn
+
+from mint_cli import calibration as cal
+from mint_cli import least_squares as ls
+from mint_cli.network import weighted_layers
+from mint_cli.protocol import Images, Masks, Tensors
+
+
+def layer(
+    model: nn.Module,
+    masks: Masks,
+    images: Images,
+    rng: np.random.Generator,
+    /,
+    *,
+    calibration_images: int,
+    positions: int,
+    measured: float,
+    ridge: float,
+    batch_size: int,
+) -> tuple[Masks, Tensors]:
+    """Kept weights that match each layer's dense output best in ridge least squares, given dense inputs; see ``sequential``."""
+    calibration = cal.start(images, rng, calibration_images, positions, measured, ridge, batch_size)
+    modules, changed = weighted_layers(model), {}
+    surveys = cal.survey(model, list(masks), calibration)
+    supports = {name: cal.support(mask, modules[name]) for name, mask in masks.items()}
+    cal.check_rows(surveys, {name: int(kept.sum(1).max()) for name, kept in supports.items()}, calibration)
+    for name, kept in supports.items():
+        problem = cal.problem(model, model, name, surveys[name], calibration)
+        changed |= cal.solution(model, name, problem, ls.solve(problem.equations, kept))
+    return masks, changed

@@ -1,0 +1,44 @@
+"""Layer after layer re-solved: inputs as the layers before, already pruned, deliver them, targets of the dense network."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import numpy as np
+from torch import nn
+
+from mint_cli import calibration as cal
+from mint_cli import least_squares as ls
+from mint_cli.network import weighted_layers
+from mint_cli.protocol import Images, Masks, Tensors
+
+
+def sequential(
+    model: nn.Module,
+    masks: Masks,
+    images: Images,
+    rng: np.random.Generator,
+    /,
+    *,
+    calibration_images: int,
+    positions: int,
+    measured: float,
+    ridge: float,
+    batch_size: int,
+) -> tuple[Masks, Tensors]:
+    """Kept weights W and biases b that minimise Σ weight · (W u + b − t)² + ridge · ‖W‖² over calibration rows, layer by layer.
+
+    u is an input patch of the layer in the network pruned so far, t the dense network's output there (plus what the shortcut
+    that it is added to has lost), weight how much the logits feel the position.
+    """
+    calibration = cal.start(images, rng, calibration_images, positions, measured, ridge, batch_size)
+    modules, pruned, changed = weighted_layers(model), deepcopy(model), {}
+    surveys = cal.survey(model, list(masks), calibration)
+    supports = {name: cal.support(mask, modules[name]) for name, mask in masks.items()}
+    cal.check_rows(surveys, {name: int(kept.sum(1).max()) for name, kept in supports.items()}, calibration)
+    for name, kept in supports.items():
+        problem = cal.problem(model, pruned, name, surveys[name], calibration)
+        found = cal.solution(model, name, problem, ls.solve(problem.equations, kept))
+        pruned.load_state_dict(pruned.state_dict() | found)
+        changed |= found
+    return masks, changed
