@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import sys
+from collections.abc import Callable
 from functools import partial
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -68,7 +69,12 @@ def check(experiment) -> None:
     modules = weighted_layers(model)
     shapes = {name: tuple(modules[name].weight.shape[:2]) for name in layers}
     for plugin in (experiment.criterion, experiment.compensation):
-        precondition = getattr(sys.modules[plugin.func.__module__], "check", None)
-        if precondition:
-            precondition(shapes, labels, **plugin.keywords)
+        precondition(plugin)(shapes, labels, **plugin.keywords)
+        for nested in (v for v in plugin.keywords.values() if isinstance(v, partial)):  # an estimator
+            precondition(nested)(**nested.keywords)
     experiment.allocation({name: torch.zeros(shape) for name, shape in shapes.items()}, weight_counts(model))  # quotas reachable?
+
+
+def precondition(plugin: partial) -> Callable[..., None]:
+    """The ``check`` of a plug-in's module; one that accepts everything where there is none."""
+    return getattr(sys.modules[plugin.func.__module__], "check", lambda *arguments, **settings: None)

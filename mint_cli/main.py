@@ -70,6 +70,7 @@ def carry_out(cfg: DictConfig) -> dict[str, Any]:
 
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
+        os.environ["NUMBA_NUM_THREADS"] = str(cfg.threads)  # read when numba is first imported, later than this
     device = device_named(cfg.device)
     choices = HydraConfig.get().runtime.choices
     names = {name: choices[name] for name in ("dataset", "model", "pruner", "schedule")}

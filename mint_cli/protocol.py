@@ -13,7 +13,8 @@ defaults.  A plug-in is a function and a YAML; ``layers`` names the prunable lay
 | compensation | ``(model, masks, images, rng, /, *, ...) -> (Masks, Tensors)``                     |
 
 The module of a criterion or compensation may also define ``check(shapes, labels, /, *, ...)`` with the same settings,
-``shapes`` = {layer: (out, in)} and ``labels`` those of the training images: it raises ``SettingError`` before any stage runs.
+``shapes`` = {layer: (out, in)} and ``labels`` those of the training images; that of an estimator ``check(*, ...)``, the
+settings alone.  It raises ``SettingError`` before any stage runs.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ BAD = {
     "pruner.samples_per_class=5000": "samples_per_class must lie between 1 and .*not 5000",
     "seed=zero": "seed must be int",
     "model.weights=absent.safetensors": "model.weights must name a checkpoint file.*absent.safetensors",
-    "pruner.allocation.cap=0.5": "at most 0.5",
+    "pruner.cap=0.5": "at most 0.5",
     "pruner.skip=[fc9]": "fc1, fc2, fc3.*not fc9",
     "device=cuda:99": "device",
 }
