@@ -61,7 +61,7 @@ def fit_to(model: nn.Module, state: Tensors, name: str) -> None:
     """Give ``model`` the values of ``state``, a file called ``name``; SettingError with the first key that does not fit.
 
     Keys are matched by name if they are the same, otherwise in order of definition, where the last part of the name and
-    the shape must agree.  What a file may lack (counters of batch norm, the input normalisation) stays as it is.
+    the shape must agree (torch files keep that order, safetensors files do not).  What a file may lack (counters of batch norm, the input normalisation) stays as it is.
     """
     own = model.state_dict()
     given, wanted = essential(state), essential(own)

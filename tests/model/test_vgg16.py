@@ -1,0 +1,17 @@
+"""VGG16: the published counts, the names of its layers."""
+
+import torch
+
+from mint_cli.model.vgg16 import vgg16
+from mint_cli.network import weight_counts
+
+
+def test_it_has_the_published_number_of_weights_layer_by_layer():
+    counts = weight_counts(vgg16((3, 32, 32), 10))
+    assert sum(counts.values()) == 14_977_728
+    assert list(counts) == [f"conv{i}" for i in range(1, 14)] + ["linear1", "linear3"]
+    assert counts["conv5"] == 294_912 and counts["conv13"] == 2_359_296 and counts["linear1"] == 262_144
+
+
+def test_it_takes_images_to_one_logit_a_class():
+    assert vgg16((1, 32, 32), 7).eval()(torch.zeros(2, 1, 32, 32)).shape == (2, 7)
