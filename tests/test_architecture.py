@@ -35,7 +35,8 @@ ALLOWED = {
     "main": BASE | {"faults", "pipeline", "stage", "store"},
     "record": set(),
     "plot": set(),
-    "table": {"plot", "record"},
+    "layout": {"record"},
+    "table": {"layout", "plot", "record"},
 }
 
 

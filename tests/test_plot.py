@@ -7,7 +7,8 @@ import json
 import pytest
 
 from mint_cli import plot, table
-from mint_cli.table import Row, Stat, curves, main
+from mint_cli.record import Row, Stat
+from mint_cli.table import curves, main
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
