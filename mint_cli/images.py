@@ -27,26 +27,41 @@ def plain(images: Images, index: Tensor) -> Tensor:
     return images.pixels[index.to(images.pixels.device)].float().div_(255)
 
 
-def augmented(images: Images, index: Tensor, rng: np.random.Generator) -> Tensor:
-    """Pixels in [0, 1] after the training transform: random crop from a black border, then a random left-right flip.
+Draws = tuple[Tensor, Tensor, Tensor] | None
+
+
+def draw(images: Images, count: int, rng: np.random.Generator) -> Draws:
+    """Random crops and flips of ``count`` images: top, left (int64) and flipped (bool), (count,) each; None without transform.
+
+    Drawn on the CPU, so that the transform depends on the seed only, and moved to the device of the images at once.
+    """
+    if not images.padding and not images.flip:
+        return None
+    top, left = torch.from_numpy(rng.integers(0, 2 * images.padding + 1, (2, count)))
+    flipped = torch.from_numpy(rng.random(count) < 0.5) & images.flip
+    return tuple(t.to(images.pixels.device) for t in (top, left, flipped))
+
+
+def transformed(images: Images, index: Tensor, draws: Draws) -> Tensor:
+    """Pixels in [0, 1] after the crops and flips of ``draws``: crops from a black border, then left-right flips.
 
     The border is black before normalisation, as in training: statistics taken with any other border are biased.
     """
-    index = index.to(images.pixels.device)
-    if not images.padding and not images.flip:
+    if draws is None:
         return plain(images, index)
-    n, (h, w), pad = len(index), images.pixels.shape[-2:], images.padding
-    # drawn on the CPU, so that order and transform depend on the seed only, not on the device
-    top, left = torch.from_numpy(rng.integers(0, 2 * pad + 1, (2, n)))
-    flipped = torch.from_numpy(rng.random(n) < 0.5) & images.flip
-    rows = top[:, None] + torch.arange(h)
-    columns = left[:, None] + torch.where(flipped[:, None], torch.arange(w - 1, -1, -1), torch.arange(w))
-    device = images.pixels.device
-    padded = torch.nn.functional.pad(images.pixels[index], (pad, pad, pad, pad))
-    picked = padded[
-        torch.arange(n, device=device)[:, None, None], :, rows.to(device)[:, :, None], columns.to(device)[:, None, :]
-    ]  # (n, h, w, c): channels last already
+    device, (h, w), pad = images.pixels.device, images.pixels.shape[-2:], images.padding
+    top, left, flipped = draws
+    rows, columns = top[:, None] + torch.arange(h, device=device), torch.arange(w, device=device).expand(len(left), w)
+    columns = left[:, None] + torch.where(flipped[:, None], w - 1 - columns, columns)
+    padded = torch.nn.functional.pad(images.pixels[index.to(device)], (pad, pad, pad, pad))
+    n = torch.arange(len(left), device=device)[:, None, None]
+    picked = padded[n, :, rows[:, :, None], columns[:, None, :]]  # (n, h, w, c): channels last already
     return picked.permute(0, 3, 1, 2).float().div_(255)
+
+
+def augmented(images: Images, index: Tensor, rng: np.random.Generator) -> Tensor:
+    """Pixels in [0, 1] after the training transform, drawn anew."""
+    return transformed(images, index, draw(images, len(index), rng))
 
 
 def per_class(images: Images, count: int, rng: np.random.Generator) -> Tensor:

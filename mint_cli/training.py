@@ -93,19 +93,21 @@ def masked_parameters(model: nn.Module, masks: Masks) -> list[tuple[nn.Parameter
 
 def train_epoch(model, optimiser, images: Images, recipe: Recipe, seed: list[int], epoch: int, held) -> float:
     """One pass in random order (a last partial batch is left out) and its mean loss."""
-    rng = np.random.default_rng(seed)
+    rng, device = np.random.default_rng(seed), images.pixels.device
     order = torch.from_numpy(rng.permutation(len(images)))
+    dropout_seed = int(rng.integers(2**62))
+    draws = im.draw(images, len(images), rng)
     size = min(recipe.batch_size, len(images))
     steps = len(images) // size
-    device = images.pixels.device
-    losses = torch.empty(steps, device=device)
+    order, losses = order.to(device), torch.empty(steps, device=device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(int(rng.integers(2**62)))  # dropout has no generator of its own
+        torch.manual_seed(dropout_seed)  # dropout has no generator of its own
         for step in range(steps):
-            index = order[step * size : (step + 1) * size]
+            batch = slice(step * size, (step + 1) * size)
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(recipe, epoch + step / steps)
-            losses[step] = train_step(model, optimiser, im.augmented(images, index, rng), images.labels[index.to(device)], recipe, held)
+            pixels = im.transformed(images, order[batch], draws and tuple(d[batch] for d in draws))
+            losses[step] = train_step(model, optimiser, pixels, images.labels[order[batch]], recipe, held)
     finite = losses.isfinite()
     if not finite.all():
         first = int((~finite).int().argmax())
