@@ -60,8 +60,9 @@ def read(content: bytes, path: Path) -> Tensors:
 def fit_to(model: nn.Module, state: Tensors, name: str) -> None:
     """Give ``model`` the values of ``state``, a file called ``name``; SettingError with the first key that does not fit.
 
-    Keys are matched by name if they are the same, otherwise in order of definition, where the last part of the name and
-    the shape must agree (torch files keep that order, safetensors files do not).  What a file may lack (counters of batch norm, the input normalisation) stays as it is.
+    Keys are matched by name if they are the same, otherwise in order of definition (torch files keep it, safetensors files
+    do not), where the last part of the name and the shape must agree.  What a file may lack (counters of batch norm, the
+    input normalisation) stays as it is.
     """
     own = model.state_dict()
     given, wanted = essential(state), essential(own)

@@ -1,0 +1,56 @@
+"""Groups chosen anew: counts hold exactly, blocks stay whole, and the choice beats the one that it was given."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+
+from mint_cli import group
+from mint_cli import images as im
+from mint_cli.compensation.eliminate import eliminate
+from mint_cli.compensation.sequential import sequential
+from mint_cli.network import apply_masks
+
+
+@pytest.fixture
+def single() -> dict:
+    return {"child_groups": None, "parent_groups": None}
+
+
+def error(model, masks, changed, images):
+    copy = deepcopy(model)
+    copy.load_state_dict(copy.state_dict() | changed)
+    apply_masks(copy, masks)
+    x = im.plain(images, torch.arange(len(images)))
+    with torch.no_grad():
+        return float((copy(x) - model(x)).square().mean())
+
+
+def test_every_layer_keeps_as_many_connections_as_its_mask_and_removed_weights_are_exactly_zero(model, masks, noise, settings, single):
+    chosen, changed = eliminate(model, masks, noise, np.random.default_rng(0), **settings, **single)
+    for name, mask in masks.items():
+        assert int(chosen[name].sum()) == int(mask.sum())
+        assert (changed[f"{name}.weight"][~chosen[name]] == 0.0).all()
+
+
+def test_the_choice_is_closer_to_the_dense_network_than_the_masks_it_was_given(model, masks, noise, settings, single):
+    chosen, changed = eliminate(model, masks, noise, np.random.default_rng(0), **settings, **single)
+    given = sequential(model, masks, noise, np.random.default_rng(0), **settings)
+    assert error(model, chosen, changed, noise) < error(model, *given, noise)
+
+
+def test_unequal_groups_stay_whole_and_lose_as_many_blocks_of_every_size(model, noise, settings):
+    child, parent = group.labels(8, 3), group.labels(6, 4)
+    blocks = torch.rand(3, 4, generator=torch.Generator().manual_seed(3)) < 0.5
+    masks = {"inner": group.expand(blocks, child, parent)}
+    chosen, _ = eliminate(model, masks, noise, np.random.default_rng(0), **settings, child_groups=3, parent_groups=4)
+    share = group.block_mean(chosen["inner"], child, parent)
+    assert set(share.unique().tolist()) <= {0.0, 1.0}
+    assert int(chosen["inner"].sum()) == int(masks["inner"].sum())
+
+
+def test_full_and_empty_masks_stay_full_and_empty(model, masks, noise, settings, single):
+    ends = {"inner": torch.ones_like(masks["inner"]), "outer": torch.zeros_like(masks["outer"])}
+    chosen, changed = eliminate(model, ends, noise, np.random.default_rng(0), **settings, **single)
+    assert chosen["inner"].all() and not chosen["outer"].any() and not changed["outer.weight"].any()

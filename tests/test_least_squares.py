@@ -1,0 +1,106 @@
+"""Least squares under masks against solutions written out in full."""
+
+import itertools
+
+import pytest
+import torch
+
+from mint_cli import least_squares as ls
+
+
+@pytest.fixture
+def rows():
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(12, 12, generator=generator, dtype=torch.float64)
+    u = torch.randn(400, 12, generator=generator, dtype=torch.float64) @ mixing + 2
+    t = u @ torch.randn(12, 3, generator=generator, dtype=torch.float64) + torch.randn(400, 3, generator=generator, dtype=torch.float64)
+    return u, t, torch.rand(400, generator=generator, dtype=torch.float64) + 0.1
+
+
+def problem(u, t, weight, ridge=0.0, centred=True) -> ls.Normal:
+    moments = ls.empty(u.shape[1], t.shape[1], u.device)
+    ls.add(moments, u, t, weight)
+    return ls.normal(moments, ridge, centred)
+
+
+def loss(equations: ls.Normal, output: int, columns: list[int]) -> float:
+    """Ridge loss of the best weights on ``columns`` alone, less the variance of the target."""
+    gram, cross = equations.gram[columns][:, columns], equations.cross[columns, output]
+    return -float(cross @ torch.linalg.solve(gram, cross)) if columns else 0.0
+
+
+def test_a_solve_on_a_support_is_weighted_least_squares_with_a_bias_on_its_columns(rows):
+    u, t, weight = rows
+    support = torch.rand(3, 12, generator=torch.Generator().manual_seed(1)) < 0.6
+    equations = problem(*rows)
+    weights = ls.solve(equations, support)
+    bias = equations.targets - weights @ equations.inputs
+    for o in range(3):
+        design = torch.cat([u[:, support[o]], torch.ones(400, 1, dtype=u.dtype)], 1) * weight.sqrt()[:, None]
+        wanted = torch.linalg.lstsq(design, t[:, o] * weight.sqrt()).solution
+        torch.testing.assert_close(torch.cat([weights[o, support[o]], bias[o : o + 1]]), wanted)
+        assert (weights[o, ~support[o]] == 0.0).all()
+
+
+def test_the_residual_is_the_variance_that_the_weights_leave(rows):
+    u, t, weight = rows
+    equations = problem(*rows)
+    weights = ls.solve(equations, torch.ones(3, 12, dtype=torch.bool))
+    error = t - u @ weights.T - (equations.targets - weights @ equations.inputs)
+    torch.testing.assert_close(ls.residual(equations, weights), (error.square() * weight[:, None]).sum(0) / weight.sum())
+
+
+def test_rows_in_pieces_give_the_same_problem_as_in_one(rows):
+    whole, moments = problem(*rows, ridge=0.1), ls.empty(12, 3, torch.device("cpu"))
+    for piece in torch.arange(400).split(33):
+        ls.add(moments, *(part[piece] for part in rows))
+    pieces = ls.normal(moments, 0.1, True)
+    assert moments.rows == 400
+    for name in ("gram", "cross", "inputs", "targets", "variance"):
+        torch.testing.assert_close(getattr(pieces, name), getattr(whole, name))
+
+
+def test_each_elimination_costs_exactly_what_brute_force_says_and_is_the_cheapest(rows):
+    equations, size = problem(*rows, ridge=0.01), 3
+    columns = ls.blocks(torch.arange(4), size)
+    inverse = torch.linalg.inv(equations.gram)
+    weights = (inverse @ equations.cross).T
+    order, rises = ls.eliminate(inverse, weights[:, None], torch.ones(3, 1, dtype=torch.float64), size)
+    for o, step in itertools.product(range(3), range(4)):
+        kept = [g for g in range(4) if g not in order[o, :step]]
+        before = loss(equations, o, columns[kept].flatten().tolist())
+        rise = {g: loss(equations, o, columns[[h for h in kept if h != g]].flatten().tolist()) - before for g in kept}
+        assert order[o, step] == min(rise, key=rise.get)
+        assert float(rises[o, step]) == pytest.approx(min(rise.values()))
+
+
+def test_rows_that_share_a_support_lose_the_weighted_sum_of_their_losses(rows):
+    equations, importance = problem(*rows, ridge=0.01), torch.tensor([[3.0, 0.5, 0.0]], dtype=torch.float64)
+    inverse = torch.linalg.inv(equations.gram)
+    order, rises = ls.eliminate(inverse, (inverse @ equations.cross).T[None], importance, 1)
+    first = int(order[0, 0])
+    left = [c for c in range(12) if c != first]
+    rise = [loss(equations, o, left) - loss(equations, o, list(range(12))) for o in range(3)]
+    assert float(rises[0, 0]) == pytest.approx(3.0 * rise[0] + 0.5 * rise[1])
+    assert sorted(order[0].tolist()) == list(range(12))
+
+
+def test_of_two_inputs_that_say_the_same_one_goes_for_nothing_and_the_other_stays(rows):
+    u, t, weight = rows
+    twins = problem(torch.cat([u, u[:, :1]], 1), u[:, :1] * 5 + t, weight, ridge=1e-9)
+    inverse = torch.linalg.inv(twins.gram)
+    order, rises = ls.eliminate(inverse, (inverse @ twins.cross).T[:1, None], torch.ones(1, 1, dtype=torch.float64), 1)
+    first, second = sorted(order[0].tolist().index(c) for c in (0, 12))
+    assert first == 0 and rises[0, first] < 1e-6 * rises[0, second]
+
+
+def test_blocks_of_unequal_groups_are_filled_up_and_idle_inputs_change_nothing(rows):
+    equations, groups = problem(*rows, ridge=0.01), torch.tensor([0, 0, 1, 1, 1, 2])
+    columns = ls.blocks(groups, 2)
+    assert columns.tolist() == [[0, 1, 2, 3, -1, -1], [4, 5, 6, 7, 8, 9], [10, 11, -1, -1, -1, -1]]
+    inverse, weights = ls.padded(equations, columns)
+    order, rises = ls.eliminate(inverse, weights[:1, None], torch.ones(1, 1), 6)
+    first = columns[int(order[0, 0])]
+    left = [c for c in range(12) if c not in first]
+    assert float(rises[0, 0]) == pytest.approx(loss(equations, 0, left) - loss(equations, 0, list(range(12))), rel=1e-3)
+    assert float(rises.sum()) == pytest.approx(-loss(equations, 0, list(range(12))), rel=1e-3)
