@@ -8,32 +8,43 @@ from numba import njit, prange
 VISITED = np.int64(2**63 - 1)  # above every packed key
 VERTEX_BITS = 16
 VERTEX_MASK = np.int64(2**VERTEX_BITS - 1)
+TILE = 256  # vertices passed over together once all of them are in the tree
 
 
 @njit(cache=True)
-def _four_more(distance, row, child, k, v):
-    """``row`` plus the squared distance to vertex ``v`` over four rows of ``child``, added one after the other."""
-    a, b, c, d = child[k], child[k + 1], child[k + 2], child[k + 3]
-    av, bv, cv, dv = a[v], b[v], c[v], d[v]
+def _four_more(distance, row, child, k, v, lo):
+    """``row`` plus the squared distance to vertex ``v`` over four rows of ``child``, added one after the other, from vertex ``lo`` on."""
+    hi = lo + distance.size
+    a, b, c, d = child[k, lo:hi], child[k + 1, lo:hi], child[k + 2, lo:hi], child[k + 3, lo:hi]
+    av, bv, cv, dv = child[k, v], child[k + 1, v], child[k + 2, v], child[k + 3, v]
     for j in range(distance.size):
         da, db, dc, dd = a[j] - av, b[j] - bv, c[j] - cv, d[j] - dv
         distance[j] = (((row[j] + da * da) + db * db) + dc * dc) + dd * dd
 
 
 @njit(cache=True)
-def _one_more(distance, row, child, k, v):
-    """``row`` plus the squared distance to vertex ``v`` over one row of ``child``."""
-    a, av = child[k], child[k, v]
+def _one_more(distance, row, child, k, v, lo):
+    """``row`` plus the squared distance to vertex ``v`` over one row of ``child``, from vertex ``lo`` on."""
+    a, av = child[k, lo : lo + distance.size], child[k, v]
     for j in range(distance.size):
         da = a[j] - av
         distance[j] = row[j] + da * da
 
 
 @njit(cache=True)
-def _leave_out_zero(distance):
-    """Make edges of length 0 infinitely long."""
-    for j in range(distance.size):
-        distance[j] = distance[j] if distance[j] > 0 else np.float32(np.inf)
+def _distances(distance, row, child, v, lo, drop_zero):
+    """Squared distances of vertex ``v`` to the vertices from ``lo`` on; 0 becomes infinite where ``drop_zero``."""
+    if child.shape[0] == 0:
+        distance[:] = row
+    for k in range(0, child.shape[0] - 3, 4):
+        _four_more(distance, row, child, k, v, lo)
+        row = distance
+    for k in range(child.shape[0] // 4 * 4, child.shape[0]):
+        _one_more(distance, row, child, k, v, lo)
+        row = distance
+    if drop_zero:
+        for j in range(distance.size):
+            distance[j] = distance[j] if distance[j] > 0 else np.float32(np.inf)
 
 
 @njit(cache=True)
@@ -48,42 +59,67 @@ def _nearest_key(key, tail, bits, v):
 
 
 @njit(cache=True)
-def _tree(base, child, drop_zero, ends):
-    """Prim's algorithm from vertex 0; ``ends[v]`` becomes the tree vertex that v was joined to.
+def _step(base, child, drop_zero, v, name, key, tail, distance, left):
+    """Join vertex ``v`` to the tree and return the lowest key; tiles without a vertex outside the tree are passed over."""
+    n, best, tile = key.size, VISITED, 0
+    bits = distance.view(np.int32)
+    while tile < left.size:
+        first = tile
+        while tile < left.size and left[tile] > 0:
+            tile += 1
+        lo, hi = first * TILE, min(n, tile * TILE)
+        if lo < hi:
+            _distances(distance[lo:hi], base[v, lo:hi], child, v, lo, drop_zero)
+            best = min(best, _nearest_key(key[lo:hi], tail[lo:hi], bits[lo:hi], name))
+        tile += 1
+    return best
+
+
+@njit(cache=True)
+def _tree(base, child, names, drop_zero, ends, visits):
+    """Prim's algorithm from vertex 0, which is named 0; ``ends[v]`` becomes the tree vertex that v was joined to, by name.
 
     A key packs distance, vertex and tree end into one integer, so one vectorised minimum finds the nearest vertex and
     settles ties: smallest distance, then lowest vertex, then lowest tree end.  Non-negative floats order as their bits.
+    ``visits`` becomes the names in the order of joining.
     """
-    n, dims = base.shape[0], child.shape[0]
-    key, tail = np.full(n, VISITED), np.arange(n) << VERTEX_BITS
+    n = base.shape[0]
+    key, tail, place = np.full(n, VISITED), names << VERTEX_BITS, np.empty(n, np.int64)
+    left = np.full((n + TILE - 1) // TILE, TILE)
+    left[-1] -= left.size * TILE - n
     distance = np.empty(n, np.float32)
-    bits = distance.view(np.int32)
-    v = np.int64(0)
-    for _ in range(n - 1):
-        tail[v] = VISITED
-        key[v] = VISITED
-        row = base[v]
-        for k in range(0, dims - 3, 4):
-            _four_more(distance, row, child, k, v)
-            row = distance
-        for k in range(dims // 4 * 4, dims):
-            _one_more(distance, row, child, k, v)
-            row = distance
-        if drop_zero:
-            _leave_out_zero(distance)
-        best = _nearest_key(key, tail, bits, v)
-        v = (best >> VERTEX_BITS) & VERTEX_MASK
-        ends[v] = best & VERTEX_MASK
+    place[names] = np.arange(n)
+    name = np.int64(0)
+    for step in range(n - 1):
+        v = place[name]
+        tail[v], key[v] = VISITED, VISITED
+        left[v // TILE] -= 1
+        best = _step(base, child, drop_zero, v, name, key, tail, distance, left)
+        name = (best >> VERTEX_BITS) & VERTEX_MASK
+        ends[name] = best & VERTEX_MASK
+        visits[step + 1] = name
 
 
 @njit(parallel=True, cache=True)
-def spanning_trees(base, child, starts, drop_zero):
-    """Trees of every child group on one parent part ``base`` float32 (n, n): int32 (groups, n), entry 0 unused."""
+def spanning_trees(base, child, starts, drop_zero, names):
+    """Trees of every child group on one parent part ``base`` float32 (n, n): int32 (groups, n), entry 0 unused.
+
+    ``names`` int64 (n,) numbers the vertices, the first 0: ties and results go by name, whatever the order of the rows.
+    """
     groups = starts.size - 1
     ends = np.zeros((groups, base.shape[0]), np.int32)
     for c in prange(groups):
-        _tree(base, child[starts[c] : starts[c + 1]], drop_zero, ends[c])
+        _tree(base, child[starts[c] : starts[c + 1]], names, drop_zero, ends[c], np.empty(base.shape[0], np.int64))
     return ends
+
+
+@njit(cache=True)
+def visiting_order(base):
+    """Vertices in the order in which Prim's algorithm joins them, int64 (n,)."""
+    n = base.shape[0]
+    visits = np.zeros(n, np.int64)
+    _tree(base, base[:0], np.arange(n), False, np.zeros(n, np.int32), visits)
+    return visits
 
 
 @njit(parallel=True, cache=True)

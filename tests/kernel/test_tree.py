@@ -190,7 +190,7 @@ for n in (2, 7, 20):
             child = torch.from_numpy(child).float()
             base = torch.from_numpy(rng.integers(0, 5, (2, n, n))).float()
             base = base + base.mT
-            expected = [cpu.spanning_trees(part.numpy(), child.numpy(), starts.numpy(), drop_zero) for part in base]
+            expected = [cpu.spanning_trees(part.numpy(), child.numpy(), starts.numpy(), drop_zero, np.arange(n)) for part in base]
             assert np.array_equal(gpu.spanning_trees(base, child, starts, drop_zero).numpy(), expected)
 for most in (2, 1000):
     rows, donors = (torch.from_numpy(rng.integers(0, most, (6, n))).double() for n in (9, 12))
