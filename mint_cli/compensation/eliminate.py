@@ -55,7 +55,7 @@ def eliminate(
 
 def choose(equations: ls.Normal, importance: Tensor, mask: Tensor, child: Tensor, parent: Tensor) -> Tensor:
     """A mask (out, in) with as many blocks of every size removed as ``mask``, those whose loss costs least."""
-    cost = costs(equations, importance, child, parent)
+    cost = costs(equations, importance, child, parent).to(mask.device)
     sizes = torch.bincount(child)[:, None] * torch.bincount(parent)[None, :]
     removed = group.block_mean(mask, child, parent).to(cost) == 0
     kept = torch.ones_like(removed)
@@ -68,7 +68,7 @@ def choose(equations: ls.Normal, importance: Tensor, mask: Tensor, child: Tensor
 
 def costs(equations: ls.Normal, importance: Tensor, child: Tensor, parent: Tensor) -> Tensor:
     """What the logits lose when each block goes in its turn, in logits²: (child groups, parent groups), float64, never falling in turn."""
-    columns = ls.blocks(parent, len(equations.gram) // len(parent))
+    columns = ls.blocks(parent, len(equations.gram) // len(parent)).to(equations.gram.device)
     inverse, weights = ls.padded(equations, columns)
     members = [(child == c).nonzero()[:, 0] for c in range(int(child.max()) + 1)]
     result = torch.zeros(len(members), len(columns), dtype=torch.float64, device=inverse.device)
