@@ -1,19 +1,12 @@
-"""What several tests share: small images, a context, a command line in a folder of its own."""
+"""What several tests share: small images and a context."""
 
 from __future__ import annotations
-
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
 from mint_cli.protocol import Images
 from mint_cli.store import Context, Scratch
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -30,23 +23,3 @@ def images() -> Images:
     for c in range(3):
         pixels[labels == c, :, 2 * c : 2 * c + 2] += 150
     return Images(pixels, labels)
-
-
-def mint_run(folder: Path, *overrides: str, **environment: str) -> subprocess.CompletedProcess:
-    """Run ``mint-run`` as a user would, in ``folder``."""
-    return subprocess.run(
-        [sys.executable, "-m", "mint_cli.main", *overrides],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environment},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-
-
-def mnist_root() -> str:
-    """Folder of the real MNIST files; the test is skipped where they are not."""
-    for root in (os.environ.get("MINT_DATA", ""), str(ROOT / "data")):
-        if root and (Path(root) / "MNIST" / "raw" / "train-images-idx3-ubyte").exists():
-            return root
-    pytest.skip("the MNIST files are not here (MINT_DATA)")

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, mint_run, mnist_root
+from commandline import ROOT, mint_run, mnist_root
 
 QUICK = ("schedule.train.epochs=1", "schedule.retrain.epochs=1", "pruner.samples_per_class=20", "pruner.groups=5", "model.hidden=[40,20]")
 STAGES = ("train", "score", "prune", "retrain")

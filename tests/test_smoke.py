@@ -1,18 +1,9 @@
 """The CIFAR-10 path, on a small subset of the real files."""
 
 import json
-import os
-from pathlib import Path
 
 import pytest
-from conftest import ROOT, mint_run
-
-
-def cifar10_root() -> str:
-    for root in (os.environ.get("MINT_DATA", ""), str(ROOT / "data")):
-        if root and (Path(root) / "cifar-10-batches-py" / "test_batch").exists():
-            return root
-    pytest.skip("the CIFAR-10 files are not here (MINT_DATA)")
+from commandline import cifar10_root, mint_run
 
 
 @pytest.mark.parametrize("model", ["resnet56", "vgg16"])

@@ -2,7 +2,7 @@ import struct
 
 import pytest
 import torch
-from conftest import mnist_root
+from commandline import mnist_root
 
 from mint_cli.dataset import mnist as module
 from mint_cli.dataset.mnist import mnist
