@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mint_cli.allocation.layer_quota import layer_quota
 from mint_cli.store import Store, fingerprint, step
 
 CPU = torch.device("cpu")
@@ -46,7 +47,7 @@ def test_a_finished_step_is_loaded_and_not_taken_again(tmp_path):
 
 def test_the_key_of_a_step_is_what_it_was_when_the_format_was_fixed():
     """Stored artifacts stay valid as long as this key stands; a change of meaning raises store.FORMAT instead."""
-    assert fingerprint("train", partial(plugin, a=1, b=[0.5, None]), 7) == "04498011f8bf7e078e8d6132"
+    assert fingerprint("train", partial(layer_quota, sparsity=0.5, of="all"), 7) == "fbd23e4bbcb528d44f3ad514"
 
 
 def test_the_key_changes_with_every_setting_and_with_nothing_else(tmp_path):
