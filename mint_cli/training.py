@@ -61,6 +61,8 @@ def fit(model: nn.Module, images: Images, recipe: Recipe, seed: list[int], conte
     had not been.  Raises DataError with epoch and step at the first loss that is not finite.
     """
     images, model = im.to(images, context.device), model.to(context.device, memory_format=torch.channels_last)
+    if not recipe.epochs:
+        return []
     optimiser = torch.optim.SGD(
         model.parameters(),
         lr=recipe.learning_rate,
