@@ -66,7 +66,7 @@ class Survey:
 
     at: list[Tensor]  # each int16 (n, positions): the positions drawn
     weights: list[Tensor]  # each float16 (n, positions), mean about 1
-    importance: Tensor  # (out,): mean squared Jacobian, logits² per output²
+    importance: Tensor  # (out,): squared Jacobian summed over positions, mean over images: logits² per output²
 
     @property
     def rows(self) -> int:
@@ -86,7 +86,7 @@ def survey(model: nn.Module, layers: list[str], calibration: Calibration) -> dic
             at = torch.rand(len(felt), size, generator=generator).argsort(1)[:, : calibration.positions].to(felt.device)
             surveyed.at.append(at.short())
             surveyed.weights.append(felt.sum(1).gather(1, at))
-            surveyed.importance = surveyed.importance.to(felt.device) + felt.sum((0, 2)).double() / (calibration.count * size)
+            surveyed.importance = surveyed.importance.to(felt.device) + felt.sum((0, 2)).double() / calibration.count
     for surveyed in surveys.values():
         mean = torch.cat(surveyed.weights).mean().clamp_min(torch.finfo(torch.float32).tiny)
         surveyed.weights = [mixed(felt / mean, calibration.measured).half() for felt in surveyed.weights]

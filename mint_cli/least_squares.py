@@ -103,9 +103,10 @@ def eliminate(inverse: Tensor, weights: Tensor, importance: Tensor, size: int) -
     """Remove block after block, always the one whose loss costs least given those still kept, until none is left.
 
     ``inverse`` (k, k) of the regularised gram; ``weights`` (b, m, k), the full solutions of m rows that share a support, for b
-    such child groups; ``importance`` (b, m); blocks are ``size`` columns each.  Returns the order, int64 (b, k / size), and the
-    rise Σ_m importance · Δ of each step, Δ = w_gᵀ (inverse_gg)⁻¹ w_g, exactly the rise of the row's least-squares loss
-    (block form of optimal brain surgeon, Hassibi & Stork 1993; the rest is re-solved at once by a downdate of the inverse).
+    such child groups; ``importance`` (b, m); blocks are ``size`` columns each.  Returns the order, int64 (b, k / size), and each
+    row's rise Δ at every step, (b, k / size, m): Δ = w_gᵀ (inverse_gg)⁻¹ w_g is exactly the rise of its least-squares loss, and
+    the block with the least Σ_m importance · Δ goes (block form of optimal brain surgeon, Hassibi & Stork 1993; the rest is
+    re-solved at once by a downdate of the inverse).
     """
     b, m, k = weights.shape
     inverse, weights, index = inverse.expand(b, k, k).clone(), weights.clone(), torch.arange(b, device=weights.device)
@@ -116,10 +117,10 @@ def eliminate(inverse: Tensor, weights: Tensor, importance: Tensor, size: int) -
         n = names.shape[1]
         inner = torch.linalg.inv(diagonal_blocks(inverse, gone, size))  # (b, n, size, size)
         parts = weights.view(b, m, n, size).transpose(1, 2)  # (b, n, m, size)
-        rise = (((parts @ inner) * parts).sum(3) * importance[:, None]).sum(2).masked_fill(gone, torch.inf)
-        least, at = rise.min(1)
+        rise = ((parts @ inner) * parts).sum(3)  # (b, n, m)
+        at = (rise * importance[:, None]).sum(2).masked_fill(gone, torch.inf).argmin(1)
         order.append(names[index, at])
-        rises.append(least)
+        rises.append(rise[index, at])
         columns = inverse.view(b, k, n, size)[index, :, at]  # (b, k, size)
         share = columns @ inner[index, at]
         weights = weights.baddbmm(parts[index, at], share.transpose(1, 2), alpha=-1)

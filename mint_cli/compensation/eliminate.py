@@ -13,7 +13,7 @@ from mint_cli import group
 from mint_cli import least_squares as ls
 from mint_cli.group import Groups
 from mint_cli.network import weighted_layers
-from mint_cli.protocol import Images, Masks, Tensors
+from mint_cli.protocol import Images, Masks, SettingError, Tensors
 
 WORKSPACE = 2**28  # numbers in the inverses that are downdated side by side: 1 GiB
 
@@ -30,14 +30,19 @@ def eliminate(
     measured: float,
     ridge: float,
     batch_size: int,
+    noise: float,
     child_groups: Groups,
     parent_groups: Groups,
 ) -> tuple[Masks, Tensors]:
-    """As ``sequential``, but each layer keeps as many connections as its mask does, those whose loss would cost the logits most.
+    """As ``sequential``, but each layer keeps, of as many connections as its mask, those that carry most information given the rest.
 
-    Group after group goes, always the one with the least Σ importance · Δ, where Δ is the exact rise of an output's
-    least-squares loss given the groups still kept, and importance how much the logits feel that output.
+    Group after group goes, always the one whose loss the logits feel least.  An output that is left with the unexplained
+    variance R loses ½ log(1 + Δ / (R + σ²)) nats as a group goes, Δ the exact rise of R given the groups still kept.  σ² is
+    ``noise``, a variance in the logits, divided by how much the logits feel the output (squared Jacobian): a small noise
+    counts losses in proportion to what each output has left, a large one by what they do to the logits.
     """
+    if noise <= 0:
+        raise SettingError(f"pruner.compensation.noise must be above 0, not {noise}")
     calibration = cal.start(images, rng, calibration_images, positions, measured, ridge, batch_size)
     modules, pruned, chosen, changed = weighted_layers(model), deepcopy(model), {}, {}
     surveys = cal.survey(model, list(masks), calibration)
@@ -46,16 +51,16 @@ def eliminate(
         child = group.labels(mask.shape[0], group.count(child_groups, name, mask.shape[0], "child_groups")).to(mask.device)
         parent = group.labels(mask.shape[1], group.count(parent_groups, name, mask.shape[1], "parent_groups")).to(mask.device)
         problem = cal.problem(model, pruned, name, surveys[name], calibration)
-        chosen[name] = choose(problem.equations, surveys[name].importance, mask, child, parent)
+        chosen[name] = choose(problem.equations, surveys[name].importance, noise, mask, child, parent)
         found = cal.solution(model, name, problem, ls.solve(problem.equations, cal.support(chosen[name], modules[name])))
         pruned.load_state_dict(pruned.state_dict() | found)
         changed |= found
     return chosen, changed
 
 
-def choose(equations: ls.Normal, importance: Tensor, mask: Tensor, child: Tensor, parent: Tensor) -> Tensor:
-    """A mask (out, in) with as many blocks of every size removed as ``mask``, those whose loss costs least."""
-    cost = costs(equations, importance, child, parent).to(mask.device)
+def choose(equations: ls.Normal, importance: Tensor, noise: float, mask: Tensor, child: Tensor, parent: Tensor) -> Tensor:
+    """A mask (out, in) with as many blocks of every size removed as ``mask``, those that carry least."""
+    cost = costs(equations, importance, noise, child, parent).to(mask.device)
     sizes = torch.bincount(child)[:, None] * torch.bincount(parent)[None, :]
     removed = group.block_mean(mask, child, parent).to(cost) == 0
     kept = torch.ones_like(removed)
@@ -66,10 +71,11 @@ def choose(equations: ls.Normal, importance: Tensor, mask: Tensor, child: Tensor
     return group.expand(kept, child, parent)
 
 
-def costs(equations: ls.Normal, importance: Tensor, child: Tensor, parent: Tensor) -> Tensor:
-    """What the logits lose when each block goes in its turn, in logits²: (child groups, parent groups), float64, never falling in turn."""
+def costs(equations: ls.Normal, importance: Tensor, noise: float, child: Tensor, parent: Tensor) -> Tensor:
+    """Nats that the outputs lose when each block goes in its turn: (child groups, parent groups), float64, never falling in turn."""
     columns = ls.blocks(parent, len(equations.gram) // len(parent)).to(equations.gram.device)
     inverse, weights = ls.padded(equations, columns)
+    unexplained = ls.residual(equations, ls.solve(equations, torch.ones_like(equations.cross.T, dtype=torch.bool))).clamp_min(0.0)
     members = [(child == c).nonzero()[:, 0] for c in range(int(child.max()) + 1)]
     result = torch.zeros(len(members), len(columns), dtype=torch.float64, device=inverse.device)
     at_once = max(1, WORKSPACE // inverse.numel())
@@ -78,6 +84,14 @@ def costs(equations: ls.Normal, importance: Tensor, child: Tensor, parent: Tenso
         some = slice(first, first + at_once)
         rows = pad([weights[m] for m in members[some]], batch_first=True)
         felt = pad([importance[m].float() for m in members[some]], batch_first=True)
-        order, rise = ls.eliminate(inverse, rows, felt, columns.shape[1])
-        result[some].scatter_(1, order, rise.double().cummax(1).values)
+        order, rises = ls.eliminate(inverse, rows, felt, columns.shape[1])
+        left = pad([unexplained[m] for m in members[some]], batch_first=True)
+        nats = information(rises.double(), left[:, None], noise / felt.double()[:, None]).sum(2)  # unfelt outputs: infinite noise, 0 nats
+        result[some].scatter_(1, order, nats.cummax(1).values)
     return result
+
+
+def information(rises: Tensor, residual: Tensor, noise: Tensor) -> Tensor:
+    """Nats that each step loses, ½ log of the ratio of what is left unexplained after and before it, noise included: (b, steps, m)."""
+    before = residual + rises.cumsum(1) - rises
+    return torch.log1p(rises / (before + noise)) / 2
