@@ -35,6 +35,9 @@ def main() -> None:
     plain = os.environ.setdefault("HYDRA_FULL_ERROR", "1") == "1"  # Hydra hands errors on instead of printing them
     try:
         job()
+    except KeyboardInterrupt:
+        print("mint-run: interrupted; what is finished stays in the store, the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
     except Exception as error:
         sentence = told(error) if plain else None
         if sentence is None:

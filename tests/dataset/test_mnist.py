@@ -1,3 +1,4 @@
+import gzip
 import struct
 
 import pytest
@@ -18,10 +19,19 @@ def write_idx(path, shape, values):
 
 @pytest.fixture
 def root(tmp_path):
-    for part, n in (("train", 6), ("t10k", 3)):
-        write_idx(tmp_path / "MNIST" / "raw" / f"{part}-images-idx3-ubyte", (n, 28, 28), [i % 256 for i in range(n * 784)])
-        write_idx(tmp_path / "MNIST" / "raw" / f"{part}-labels-idx1-ubyte", (n,), list(range(n)))
+    for variant in ("MNIST", "FashionMNIST"):
+        for part, n in (("train", 6), ("t10k", 3)):
+            write_idx(tmp_path / variant / "raw" / f"{part}-images-idx3-ubyte", (n, 28, 28), [i % 256 for i in range(n * 784)])
+            write_idx(tmp_path / variant / "raw" / f"{part}-labels-idx1-ubyte", (n,), list(range(n)))
     return tmp_path
+
+
+def test_fashion_mnist_is_read_from_a_folder_of_its_own_and_gzipped_files_too(root):
+    victim = root / "FashionMNIST" / "raw" / "t10k-labels-idx1-ubyte"
+    victim.with_name(victim.name + ".gz").write_bytes(gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, 3, 9, 8, 7])))
+    victim.unlink()
+    assert mnist(root, **{**SETTINGS, "variant": "FashionMNIST"}).test.labels.tolist() == [9, 8, 7]
+    assert mnist(root, **SETTINGS).test.labels.tolist() == [0, 1, 2]
 
 
 def test_idx_files_are_read_value_by_value(root):
