@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SIGNAL = {
+    "agreement of two halves": "agreement",
+    "child effect": "child",
+    "parent effect": "parent",
+    "interaction": "interaction",
+    "tied": "tied",
+}
+
 HERE = Path(__file__).parent
 CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"  # in a wheel; in a checkout
 
@@ -201,7 +209,7 @@ def summary(record: dict[str, Any], path: Path) -> str:
     accuracy, sparsity, seconds, signal = (record[k] for k in ("accuracy", "sparsity", "seconds", "signal"))
     asked = "by threshold" if sparsity["asked"] is None else f"{sparsity['asked']:.4f}"
     layers = ", ".join(f"{name} {s:.3f}" for name, s in list(sparsity["layers"].items())[:20])
-    agreement = "–" if signal["agreement"] is None else f"{signal['agreement']:.2f}"
+    noise = ", ".join(f"{name} {mean_of(signal, key)}" for name, key in SIGNAL.items())
     stages = ", ".join(f"{name} {s:.1f}" for name, s in seconds.items())
     return (
         f"{record['dataset']} {record['model']} {record['pruner']} seed {record['seed']}\n"
@@ -209,10 +217,16 @@ def summary(record: dict[str, Any], path: Path) -> str:
         f" ({sparsity['of_all_weights']:.4f} of all {record['weights']['all']:,})\n"
         f"             {layers}\n"
         f"  accuracy   dense {accuracy['dense']:.2%}, pruned {accuracy['pruned']:.2%}, retrained {accuracy['retrained']:.2%} (test)\n"
-        f"  signal     agreement of two halves of the score {agreement}\n"
+        f"  signal     {noise}\n"
         f"  seconds    {stages}\n"
         f"  record     {path}"
     )
+
+
+def mean_of(signal: dict[str, Any], key: str) -> str:
+    """Mean over layers of one figure of the signal report, a dash where no layer has it."""
+    values = [layer[key] for layer in signal["layers"].values() if layer[key] is not None]
+    return f"{sum(values) / len(values):.2f}" if values else "–"
 
 
 def told(error: BaseException) -> str | None:
@@ -227,7 +241,7 @@ def told(error: BaseException) -> str | None:
     if isinstance(error, MissingConfigException) and error.options:
         return f"there is no {error.missing_cfg_file}; options: {', '.join(error.options)}"
     if isinstance(error, HydraException | OmegaConfBaseException):
-        return first_line(error)
+        return ": ".join(str(error).strip().splitlines()[:2])
     return sentence(error)
 
 
