@@ -152,7 +152,7 @@ def restore(model: nn.Module, optimiser, saved: Tensors | None) -> list[float]:
     return saved["losses"].tolist()
 
 
-def evaluate(model: nn.Module, images: Images, batch_size: int = 1000) -> dict[str, float] | None:
+def evaluate(model: nn.Module, images: Images, batch_size: int = 100) -> dict[str, float] | None:
     """Accuracy (fraction) and mean cross-entropy loss in nats, in float32; None without images."""
     if not len(images):
         return None
