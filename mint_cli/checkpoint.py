@@ -35,7 +35,10 @@ def load(path: str | Path) -> Tensors:
         content = path.read_bytes()
     except OSError as error:
         raise SettingError(f"model.weights must name a readable file, not {path} ({error.strerror})") from error
-    state = {key.removeprefix("module."): value for key, value in read(content, path).items()}
+    state = read(content, path)
+    if any(key.startswith("state/") for key in state):  # an artifact of the store
+        state = {key.removeprefix("state/"): value for key, value in state.items() if key.startswith("state/")}
+    state = {key.removeprefix("module."): value for key, value in state.items()}
     known = NORMALISATIONS.get(hashlib.sha256(content).hexdigest())
     if known:
         state |= {key: torch.tensor(values).view(1, -1, 1, 1) for key, values in zip(NORMALISATION, known, strict=True)}

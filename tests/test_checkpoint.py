@@ -121,3 +121,12 @@ def test_public_files_bring_their_normalisation_and_their_accuracy(cifar10_test,
     with torch.no_grad():
         right = (network(im.plain(cifar10_test, index)).argmax(1) == cifar10_test.labels[index]).double().mean()
     assert 100 * right >= least
+
+
+def test_the_trained_network_of_a_store_is_a_checkpoint_too(tmp_path):
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 2))
+    tensors = {f"state/{k}": v for k, v in model.state_dict().items()} | {"mask/0": torch.ones(2, 3, dtype=torch.bool)}
+    save_file(tensors, tmp_path / "tensors.safetensors")
+    other = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 2))
+    checkpoint.fit_to(other, checkpoint.load(tmp_path / "tensors.safetensors"), "tensors")
+    assert all(torch.equal(v, other.state_dict()[k]) for k, v in model.state_dict().items())
