@@ -43,12 +43,17 @@ class Calibration:
             yield im.augmented(self.images, chunk, rng)
 
 
+def check(shapes: dict[str, tuple[int, int]], labels: Tensor, /, *, calibration_images: int, **settings) -> None:
+    """SettingError unless there are so many training images."""
+    if not 1 <= calibration_images <= len(labels):
+        raise SettingError(f"pruner.calibration_images must lie between 1 and {len(labels)}, the training images, not {calibration_images}")
+
+
 def start(
     images: Images, rng: np.random.Generator, count: int, positions: int, measured: float, ridge: float, batch_size: int
 ) -> Calibration:
     """The calibration of one compensation, its settings checked."""
-    if not 1 <= count <= len(images):
-        raise SettingError(f"pruner.compensation.calibration_images must lie between 1 and {len(images)}, the training images, not {count}")
+    check({}, images.labels, calibration_images=count)
     return Calibration(images, count, positions, measured, ridge, batch_size, int(rng.integers(2**31)))
 
 
@@ -76,7 +81,7 @@ class Survey:
 def survey(model: nn.Module, layers: list[str], calibration: Calibration) -> dict[str, Survey]:
     """Draw the rows of every layer and weigh them, and the layer's outputs, by the squared Jacobian of the logits.
 
-    One pass over the images.  Kept of it: four bytes a row, a few kilobytes an image.
+    One pass over the images.  Kept of it: at most six bytes a row.
     """
     generator = torch.Generator().manual_seed(calibration.seed)
     surveys = {name: Survey([], [], torch.zeros(())) for name in layers}
@@ -150,7 +155,7 @@ def check_rows(surveys: dict[str, Survey], needed: dict[str, int], calibration: 
         if surveys[layer].rows < unknowns:
             images = -(-unknowns * calibration.count // surveys[layer].rows)
             raise SettingError(
-                f"pruner.compensation.calibration_images must be at least {images}, not {calibration.count}: layer {layer} "
+                f"pruner.calibration_images must be at least {images}, not {calibration.count}: layer {layer} "
                 f"is solved for {unknowns} unknowns an output, but has only {surveys[layer].rows} rows (images × positions)"
             )
 

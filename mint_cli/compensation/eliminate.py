@@ -58,6 +58,12 @@ def eliminate(
     return chosen, changed
 
 
+def check(shapes: dict[str, tuple[int, int]], labels: Tensor, /, **settings) -> None:
+    """Images within the training set, groups within the channels."""
+    cal.check(shapes, labels, **settings)
+    group.check(shapes, settings["child_groups"], settings["parent_groups"])
+
+
 def choose(equations: ls.Normal, importance: Tensor, noise: float, mask: Tensor, child: Tensor, parent: Tensor) -> Tensor:
     """A mask (out, in) with as many blocks of every size removed as ``mask``, those that carry least."""
     cost = costs(equations, importance, noise, child, parent).to(mask.device)

@@ -7,6 +7,7 @@ from torch import nn
 
 from mint_cli import calibration as cal
 from mint_cli import least_squares as ls
+from mint_cli.calibration import check as check  # before any work
 from mint_cli.network import weighted_layers
 from mint_cli.protocol import Images, Masks, Tensors
 

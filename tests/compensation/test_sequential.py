@@ -8,7 +8,7 @@ import torch
 
 from mint_cli import images as im
 from mint_cli.compensation.layer import layer
-from mint_cli.compensation.sequential import sequential
+from mint_cli.compensation.sequential import check, sequential
 from mint_cli.network import apply_masks, passage
 from mint_cli.protocol import SettingError
 
@@ -81,3 +81,9 @@ def test_too_few_rows_are_refused_with_the_number_of_images_needed(model, masks,
 def test_more_images_than_there_are_is_refused(model, masks, noise, settings):
     with pytest.raises(SettingError, match="between 1 and 200, the training images, not 201"):
         sequential(model, masks, noise, np.random.default_rng(0), **settings | {"calibration_images": 201})
+
+
+@pytest.mark.parametrize("count", [0, 301])
+def test_more_calibration_images_than_there_are_is_refused_before_any_work(count):
+    with pytest.raises(SettingError, match=f"calibration_images must lie between 1 and 300.*not {count}"):
+        check({}, torch.zeros(300), calibration_images=count, positions=4)
