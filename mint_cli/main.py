@@ -46,6 +46,8 @@ def main() -> None:
     except KeyboardInterrupt:
         print("mint-run: interrupted; what is finished stays in the store, the same command goes on from there", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         sentence = told(error) if plain else None
         if sentence is None:
