@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}  # small networks gain nothing by more, and two jobs do not spin
 
 
 def mint_run(folder: Path, *overrides: str, **environment: str) -> subprocess.CompletedProcess:
@@ -17,7 +18,7 @@ def mint_run(folder: Path, *overrides: str, **environment: str) -> subprocess.Co
     return subprocess.run(
         [sys.executable, "-m", "mint_cli.main", *overrides],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environment},
+        env={**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environment},
         capture_output=True,
         text=True,
         timeout=600,

@@ -8,6 +8,8 @@ import torch
 from mint_cli.protocol import Images
 from mint_cli.store import Context, Scratch
 
+torch.set_num_threads(1)  # small tensors gain nothing by more, and a busy machine costs nothing then
+
 
 @pytest.fixture
 def context(tmp_path) -> Context:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from commandline import ROOT, mint_run, mnist_root
+from commandline import ONE_THREAD, ROOT, mint_run, mnist_root
 
 QUICK = ("schedule.train.epochs=1", "schedule.retrain.epochs=1", "pruner.samples_per_class=20", "pruner.groups=5", "model.hidden=[40,20]")
 STAGES = ("train", "score", "prune", "retrain")
@@ -77,7 +77,7 @@ def test_a_run_killed_in_any_stage_and_run_again_gives_the_record_of_an_undistur
         f"stage.{stage} = {stage}\n"
         "from mint_cli.main import main\nmain()"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT)}
     killed = subprocess.run([sys.executable, "-c", killer, *QUICK], cwd=tmp_path, env=environment, capture_output=True, timeout=300)
     assert killed.returncode == -signal.SIGKILL
     assert [len(finished(tmp_path, s)) for s in STAGES] == [int(STAGES.index(s) < STAGES.index(stage)) for s in STAGES]
@@ -93,7 +93,7 @@ def test_a_training_killed_between_epochs_goes_on_and_ends_as_if_undisturbed(tmp
         "store.Scratch.__init__.__defaults__ = (0.0, *store.Scratch.__init__.__defaults__[1:])\n"
         "from mint_cli.main import main\nmain()"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT)}
     (tmp_path / "cut").mkdir()
     (tmp_path / "whole").mkdir()
     job = subprocess.Popen([sys.executable, "-c", eager, *settings], cwd=tmp_path / "cut", env=environment, stdout=subprocess.DEVNULL)
@@ -112,7 +112,7 @@ def test_a_sweep_of_18_jobs_trains_3_times_and_scores_9_times_and_makes_a_table_
     assert result.returncode == 0, result.stderr
     assert [len(finished(tmp_path, s)) for s in STAGES] == [3, 9, 18, 18] and len(records(tmp_path)) == 18
     table = subprocess.run(
-        [sys.executable, "-m", "mint_cli.table", "outputs/sweeps"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [sys.executable, "-m", "mint_cli.table", "outputs/sweeps"], cwd=tmp_path, env={**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     rows = [line for line in table.stdout.splitlines() if line.startswith("|")][2:]
@@ -121,7 +121,7 @@ def test_a_sweep_of_18_jobs_trains_3_times_and_scores_9_times_and_makes_a_table_
 
 def test_two_runs_at_once_both_finish_with_one_training(tmp_path):
     command = [sys.executable, "-m", "mint_cli.main", *QUICK]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT)}
     jobs = [subprocess.Popen([*command, f"pruner={p}"], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) for p in ("l1", "random")]
     assert [job.wait(300) for job in jobs] == [0, 0]
     assert [len(finished(tmp_path, s)) for s in STAGES] == [1, 2, 2, 2]
@@ -185,7 +185,9 @@ def test_help_does_not_import_what_is_heavy(tmp_path):
         "print([m for m in ('torch', 'sklearn', 'numba') if m in sys.modules])"
     )
     command = [sys.executable, "-c", code, "--help"]
-    result = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60
+    )
     assert result.stdout.strip().endswith("[]")
 
 
