@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from mint_cli import images as im
 from mint_cli import least_squares as ls
-from mint_cli.network import Passage, device_of, inference, norm_scale, passage, spread, squared_jacobians, weighted_layers
+from mint_cli.network import Passage, device_of, inference, jacobians, norm_scale, spread, weighted_layers
 from mint_cli.protocol import Images, SettingError, Tensors
+from mint_cli.replay import Walk
 
 FLAT = 1e-3  # factor of a batch norm below which a channel does not reach its shortcut
 CLIP = 20.0  # most that one position counts, in multiples of the mean: sensitivities have heavy tails
@@ -23,14 +24,16 @@ class Calibration:
     """Which images a refit looks at, and how.
 
     ``positions`` of every feature map are drawn at random and become rows of the least-squares problems; ``measured`` is the
-    share of a row's weight that is its measured sensitivity (see ``survey``), the rest is uniform; ``ridge`` is in units of
-    the mean variance of a layer's inputs.  Seeded: every layer sees the same crops.
+    share of a row's weight that is its measured sensitivity (see ``survey``), the rest is uniform; ``joint`` the share of the
+    logits in the metric that output errors are measured in, the rest is every output alone; ``ridge`` is in units of the mean
+    variance of a layer's inputs.  Seeded: every layer sees the same crops.
     """
 
     images: Images
     count: int
     positions: int
     measured: float
+    joint: float
     ridge: float
     batch_size: int
     seed: int
@@ -44,34 +47,47 @@ class Calibration:
 
 
 def check(shapes: dict[str, tuple[int, int]], labels: Tensor, /, *, calibration_images: int, **settings) -> None:
-    """SettingError unless there are so many training images."""
+    """SettingError unless there are so many training images and shares are shares."""
+    for name in ("measured", "joint"):
+        if not 0 <= settings[name] < 1:
+            raise SettingError(f"pruner.compensation.{name} must lie in [0, 1), not {settings[name]}")
     if not 1 <= calibration_images <= len(labels):
         raise SettingError(f"pruner.calibration_images must lie between 1 and {len(labels)}, the training images, not {calibration_images}")
 
 
 def start(
-    images: Images, rng: np.random.Generator, count: int, positions: int, measured: float, ridge: float, batch_size: int
+    images: Images,
+    rng: np.random.Generator,
+    *,
+    calibration_images: int,
+    positions: int,
+    measured: float,
+    joint: float,
+    ridge: float,
+    batch_size: int,
 ) -> Calibration:
-    """The calibration of one compensation, its settings checked."""
-    check({}, images.labels, calibration_images=count)
-    return Calibration(images, count, positions, measured, ridge, batch_size, int(rng.integers(2**31)))
+    """The calibration of one criterion or compensation, its settings checked."""
+    check({}, images.labels, calibration_images=calibration_images, measured=measured, joint=joint)
+    return Calibration(images, calibration_images, positions, measured, joint, ridge, batch_size, int(rng.integers(2**31)))
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A layer's least-squares problem, and the entry of the state that takes its bias (a bias, a running mean, or none)."""
+    """A layer's least-squares problem, the metric of its output errors, and where its bias goes (a bias, a running mean, or nowhere)."""
 
+    module: nn.Module
     equations: ls.Normal
+    metric: Tensor  # (out, out)
     shift: str | None
 
 
 @dataclass
 class Survey:
-    """One layer's rows, batch by batch, and how much the logits feel them."""
+    """One layer's rows, batch by batch, and how the logits feel them."""
 
     at: list[Tensor]  # each int16 (n, positions): the positions drawn
     weights: list[Tensor]  # each float16 (n, positions), mean about 1
-    importance: Tensor  # (out,): squared Jacobian summed over positions, mean over images: logits² per output²
+    felt: Tensor  # (out, out): products of the Jacobians of two outputs, summed over positions, mean over images: logits² per output²
 
     @property
     def rows(self) -> int:
@@ -79,23 +95,30 @@ class Survey:
 
 
 def survey(model: nn.Module, layers: list[str], calibration: Calibration) -> dict[str, Survey]:
-    """Draw the rows of every layer and weigh them, and the layer's outputs, by the squared Jacobian of the logits.
+    """Draw the rows of every layer, weigh them by the squared Jacobian of the logits, and sum up how the logits feel two outputs at once.
 
     One pass over the images.  Kept of it: at most six bytes a row.
     """
     generator = torch.Generator().manual_seed(calibration.seed)
     surveys = {name: Survey([], [], torch.zeros(())) for name in layers}
     for x in calibration.batches():
-        for name, felt in squared_jacobians(model, layers, x.to(device_of(model)), 1, generator).items():
+        for name, felt in jacobians(model, layers, x.to(device_of(model)), generator).items():
             surveyed, size = surveys[name], felt.shape[2]
             at = torch.rand(len(felt), size, generator=generator).argsort(1)[:, : calibration.positions].to(felt.device)
             surveyed.at.append(at.short())
-            surveyed.weights.append(felt.sum(1).gather(1, at))
-            surveyed.importance = surveyed.importance.to(felt.device) + felt.sum((0, 2)).double() / calibration.count
+            surveyed.weights.append(felt.square().sum(1).gather(1, at))
+            flat = felt.transpose(1, 2).flatten(0, 1)
+            surveyed.felt = surveyed.felt.to(felt.device) + (flat.T @ flat).double() / calibration.count
     for surveyed in surveys.values():
         mean = torch.cat(surveyed.weights).mean().clamp_min(torch.finfo(torch.float32).tiny)
         surveyed.weights = [mixed(felt / mean, calibration.measured).half() for felt in surveyed.weights]
     return surveys
+
+
+def metric(surveyed: Survey, joint: float) -> Tensor:
+    """Weights of products of output errors, (out, out), mean diagonal 1: how the logits feel both, and ``1 − joint`` of each alone."""
+    felt = surveyed.felt / surveyed.felt.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)
+    return joint * felt + (1 - joint) * torch.eye(len(felt), dtype=felt.dtype, device=felt.device)
 
 
 def mixed(relative: Tensor, measured: float) -> Tensor:
@@ -103,21 +126,30 @@ def mixed(relative: Tensor, measured: float) -> Tensor:
     return 1 - measured + measured * relative.clamp_max(CLIP)
 
 
-def problem(dense: nn.Module, pruned: nn.Module, layer: str, surveyed: Survey, calibration: Calibration) -> Problem:
+def problem(dense: Walk, pruned: Walk, layer: str, surveyed: Survey, calibration: Calibration) -> Problem:
     """The layer's normal equations: inputs as ``pruned`` delivers them, targets as ``dense`` has them.
 
     Where the output is added to a shortcut, the target also makes up for what the shortcut has lost already.
     """
-    module = weighted_layers(dense)[layer]
+    module = weighted_layers(dense.model)[layer]
     moments = ls.empty(module.weight[0].numel(), len(module.weight), module.weight.device)
-    with inference(dense), inference(pruned):
-        for x, at, weights in zip(calibration.batches(), surveyed.at, surveyed.weights, strict=True):
-            wanted = passage(dense, layer, x.to(module.weight.device))
-            given = passage(pruned, layer, x.to(module.weight.device)) if pruned is not dense else wanted
-            target = wanted.leaving + shortfall(dense, wanted, given)
+    batches = len(surveyed.at)
+    with inference(dense.model), inference(pruned.model):
+        for i, (x, at, weights) in enumerate(zip(calibration.batches(), surveyed.at, surveyed.weights, strict=True)):
+            x = x.to(module.weight.device)
+            wanted = dense.passage(layer, i, batches, x)
+            given = pruned.passage(layer, i, batches, x) if pruned is not dense else wanted
+            target = wanted.leaving + shortfall(dense.model, wanted, given)
             ls.add(moments, *rows(module, given.entering, target, at.long()), weights.float().flatten())
     shift = f"{layer}.bias" if module.bias is not None else wanted.norm and f"{wanted.norm}.running_mean"
-    return Problem(ls.normal(moments, calibration.ridge, centred=shift is not None), shift)
+    return Problem(module, ls.normal(moments, calibration.ridge, centred=shift is not None), metric(surveyed, calibration.joint), shift)
+
+
+def solve(found: Problem, support: Tensor) -> Tensor:
+    """Best weights (out, k) on ``support``: every output by itself, then, where the metric joins them, all together."""
+    weights = ls.solve(found.equations, support)
+    joined = (found.metric - torch.diag(found.metric.diagonal())).any()
+    return ls.solve_jointly(found.equations, found.metric, support, weights) if joined else weights
 
 
 def shortfall(model: nn.Module, wanted: Passage, given: Passage) -> Tensor | float:
@@ -134,7 +166,7 @@ def shortfall(model: nn.Module, wanted: Passage, given: Passage) -> Tensor | flo
 
 def solution(model: nn.Module, layer: str, found: Problem, weights: Tensor) -> Tensors:
     """Entries of the dense network's state that the solved ``weights`` (out, k) of a layer, and the bias that goes with them, change."""
-    weight = weighted_layers(model)[layer].weight
+    weight = found.module.weight
     changed = {f"{layer}.weight": weights.view(weight.shape).to(weight)}
     if found.shift:
         bias = found.equations.targets - weights @ found.equations.inputs

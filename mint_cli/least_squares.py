@@ -16,7 +16,7 @@ class Moments:
     total: Tensor  # ()
     inputs: Tensor  # (k,)
     targets: Tensor  # (o,)
-    gram: Tensor  # (k, k): Σ u uᵀ
+    gram: Tensor  # (k, k): Σ u uᵀ, on and below the diagonal
     cross: Tensor  # (k, o): Σ u tᵀ
     squares: Tensor  # (o,): Σ t²
 
@@ -48,7 +48,9 @@ def add(moments: Moments, u: Tensor, t: Tensor, weight: Tensor) -> None:
     moments.total += weight.sum()
     moments.inputs += weighted.sum(0)
     moments.targets += scaled.sum(0)
-    moments.gram += weighted.T @ u
+    for columns in torch.arange(len(moments.inputs)).chunk(8 if len(moments.inputs) >= 1024 else 1):  # the gram is symmetric
+        below = slice(int(columns[0]), None)
+        moments.gram[below, columns[0] : columns[-1] + 1] += weighted[:, below].T @ u[:, columns[0] : columns[-1] + 1]
     moments.cross += weighted.T @ t
     moments.squares += (scaled * t).sum(0)
 
@@ -57,8 +59,7 @@ def normal(moments: Moments, ridge: float, centred: bool) -> Normal:
     """Normal equations per unit of weight, with ``ridge`` times the mean variance of the inputs added to every input's variance."""
     n = moments.total
     inputs, targets = (moments.inputs / n, moments.targets / n) if centred else (0 * moments.inputs, 0 * moments.targets)
-    gram = moments.gram / n - torch.outer(inputs, inputs)
-    gram = (gram + gram.T) / 2
+    gram = (moments.gram.tril() + moments.gram.tril(-1).T) / n - torch.outer(inputs, inputs)
     gram.diagonal().add_(ridge * gram.diagonal().mean().clamp_min(torch.finfo(gram.dtype).tiny))
     cross = moments.cross / n - torch.outer(inputs, targets)
     return Normal(gram, cross, inputs, targets, moments.squares / n - targets.square())
@@ -90,62 +91,111 @@ def blocks(groups: Tensor, kernel: int) -> Tensor:
 
 
 def padded(equations: Normal, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Inverse of the gram (g · s, g · s) and solutions (o, g · s) in the order of ``columns`` (g, s), float32; −1 is an idle input."""
+    """Gram (g · s, g · s) and cross (g · s, o) in the order of ``columns`` (g, s), float32; −1 is an idle input that explains nothing."""
     order, idle = columns.flatten().clamp_min(0), columns.flatten() < 0
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(equations.gram))
-    weights = (inverse @ equations.cross).T[:, order].masked_fill(idle, 0.0)
-    inverse = inverse[order][:, order].masked_fill(idle[:, None] | idle[None, :], 0.0)
-    inverse.diagonal().masked_fill_(idle, 1.0)
-    return inverse.float(), weights.float()
+    gram = equations.gram[order][:, order].masked_fill(idle[:, None] | idle[None, :], 0.0)
+    gram.diagonal().masked_fill_(idle, float(equations.gram.diagonal().mean()))
+    return gram.float(), equations.cross[order].masked_fill(idle[:, None], 0.0).float()
 
 
-def eliminate(inverse: Tensor, weights: Tensor, importance: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def solve_jointly(
+    equations: Normal, metric: Tensor, support: Tensor, start: Tensor, tolerance: float = 1e-3, iterations: int = 30
+) -> Tensor:
+    """Weights W (o, k) on ``support`` that minimise tr(metric · (W gram Wᵀ − 2 W cross)): errors of one output may answer those of another.
+
+    Conjugate gradients from ``start`` with the diagonal as preconditioner, products in float32, until the residual has fallen
+    to ``tolerance`` of its first size.
+    """
+    metric, gram, cross = metric.float(), equations.gram.float(), equations.cross.float()
+    weights, kept = start.float(), support.float()
+    scale = kept / (metric.diagonal()[:, None] * gram.diagonal()[None, :])
+    left = kept * (metric @ (cross.T - weights @ gram))
+    towards = scale * left
+    size = first = (left * towards).sum()
+    for _ in range(iterations):
+        if not size > tolerance**2 * first:
+            break
+        change = kept * (metric @ (towards @ gram))
+        step = size / (towards * change).sum()
+        weights, left = weights + step * towards, left - step * change
+        before, size = size, (left * scale * left).sum()
+        towards = scale * left + (size / before) * towards
+    return weights.double()
+
+
+def grow(gram: Tensor, cross: Tensor, size: int, count: int) -> Tensor:
+    """Add block after block, always the one that explains most given those there already: order of the first ``count``, int64.
+
+    ``gram`` (k, k) regularised, ``cross`` (k, m) of m rows that share a support; blocks are ``size`` columns each.
+    """
+    k, n = len(gram), len(gram) // size
+    own = gram.view(n, size, n, size).diagonal(dim1=0, dim2=2).permute(2, 0, 1).clone()  # blocks, less what is explained
+    cross, eye = cross.clone(), torch.eye(size, dtype=gram.dtype, device=gram.device)
+    factors = torch.empty(count * size, k, dtype=gram.dtype, device=gram.device)
+    taken = torch.zeros(n, dtype=torch.bool, device=gram.device)
+    order = torch.empty(count, dtype=torch.int64, device=gram.device)
+    for step in range(count):
+        root = torch.linalg.cholesky_ex(torch.where(taken[:, None, None], eye, own))[0]
+        parts = torch.linalg.solve_triangular(root, cross.view(n, size, -1), upper=False)
+        best = order[step] = parts.square().sum((1, 2)).masked_fill(taken, -1.0).argmax()
+        done, here = factors[: step * size], torch.arange(size, device=gram.device) + best * size
+        rows = gram[here] - done[:, here].T @ done
+        rows = torch.linalg.solve_triangular(root[best], rows, upper=False)
+        factors[step * size : (step + 1) * size] = rows
+        cross -= rows.T @ parts[best]
+        shared = rows.view(size, n, size).transpose(0, 1)
+        own -= shared.transpose(1, 2) @ shared
+        taken[best] = True
+    return order
+
+
+def eliminate(inverse: Tensor, weights: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Remove block after block, always the one whose loss costs least given those still kept, until none is left.
 
-    ``inverse`` (k, k) of the regularised gram; ``weights`` (b, m, k), the full solutions of m rows that share a support, for b
-    such child groups; ``importance`` (b, m); blocks are ``size`` columns each.  Returns the order, int64 (b, k / size), and each
-    row's rise Δ at every step, (b, k / size, m): Δ = w_gᵀ (inverse_gg)⁻¹ w_g is exactly the rise of its least-squares loss, and
-    the block with the least Σ_m importance · Δ goes (block form of optimal brain surgeon, Hassibi & Stork 1993; the rest is
-    re-solved at once by a downdate of the inverse).
+    ``inverse`` (k, k) of the regularised gram, ``weights`` (m, k) the full solutions of m rows that share a support; blocks are
+    ``size`` columns each.  Returns the order, int64 (k / size,), and the rise Σ_m Δ at every step: Δ = w_gᵀ (inverse_gg)⁻¹ w_g is
+    exactly the rise of a row's least-squares loss (block form of optimal brain surgeon, Hassibi & Stork 1993); the rest is
+    re-solved at once by a downdate of the inverse.
     """
-    b, m, k = weights.shape
-    inverse, weights, index = inverse.expand(b, k, k).clone(), weights.clone(), torch.arange(b, device=weights.device)
-    names = torch.arange(k // size, device=weights.device).repeat(b, 1)
+    inverse, weights = inverse.clone(), weights.clone()
+    names = torch.arange(len(inverse) // size, device=weights.device)
     gone = torch.zeros_like(names, dtype=torch.bool)
-    order, rises = [], []
-    for _ in range(k // size):
-        n = names.shape[1]
-        inner = torch.linalg.inv(diagonal_blocks(inverse, gone, size))  # (b, n, size, size)
-        parts = weights.view(b, m, n, size).transpose(1, 2)  # (b, n, m, size)
-        rise = ((parts @ inner) * parts).sum(3)  # (b, n, m)
-        at = (rise * importance[:, None]).sum(2).masked_fill(gone, torch.inf).argmin(1)
-        order.append(names[index, at])
-        rises.append(rise[index, at])
-        columns = inverse.view(b, k, n, size)[index, :, at]  # (b, k, size)
-        share = columns @ inner[index, at]
-        weights = weights.baddbmm(parts[index, at], share.transpose(1, 2), alpha=-1)
-        inverse.baddbmm_(share, columns.transpose(1, 2), alpha=-1)
-        gone[index, at] = True
-        weights.view(b, m, n, size).masked_fill_(gone[:, None, :, None], 0.0)
-        if int(gone[0].sum()) * 8 >= n > 1:  # every child group has lost equally many: shrink
-            names, inverse, weights, gone = shrunk(names, inverse, weights, gone, size)
-            k = weights.shape[2]
-    return torch.stack(order, 1), torch.stack(rises, 1)
+    eye = torch.eye(size, dtype=inverse.dtype, device=inverse.device)
+    order, rises = torch.empty_like(names), torch.empty(len(names), dtype=weights.dtype, device=weights.device)
+    lost = 0
+    for step in range(len(order)):
+        n = len(names)
+        own = inverse.view(n, size, n, size).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+        inner = torch.linalg.inv(torch.where(gone[:, None, None], eye, own))  # (n, size, size)
+        parts = weights.view(-1, n, size).transpose(0, 1)  # (n, m, size)
+        rise = ((parts @ inner) * parts).sum((1, 2)).masked_fill(gone, torch.inf)
+        at = rise.argmin()
+        order[step], rises[step] = names[at], rise[at]
+        columns = inverse.view(-1, n, size)[:, at].clone()  # (k, size)
+        share = columns @ inner[at]
+        weights = torch.addmm(weights, parts[at], share.T, alpha=-1)
+        inverse.addmm_(share, columns.T, alpha=-1)
+        gone[at] = True
+        weights.view(-1, n, size).masked_fill_(gone[None, :, None], 0.0)
+        lost += 1
+        if lost * 8 >= n > 1:  # shrink
+            kept, lost = (~gone).nonzero()[:, 0], 0
+            at = spans(kept, size)
+            names, gone = names[kept], torch.zeros_like(kept, dtype=torch.bool)
+            inverse, weights = inverse[at][:, at], weights[:, at].contiguous()
+    return order, rises
 
 
-def diagonal_blocks(inverse: Tensor, gone: Tensor, size: int) -> Tensor:
-    """Diagonal blocks (b, n, size, size) of ``inverse`` (b, n · size, n · size), the identity where a block is gone."""
-    b, n = gone.shape
-    found = inverse.view(b, n, size, n, size).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
-    return torch.where(gone[:, :, None, None], torch.eye(size, dtype=inverse.dtype, device=inverse.device), found)
+def spans(names: Tensor, size: int) -> Tensor:
+    """Columns of the blocks of those names, int64 (names · size,)."""
+    return (names[:, None] * size + torch.arange(size, device=names.device)).flatten()
 
 
-def shrunk(names: Tensor, inverse: Tensor, weights: Tensor, gone: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The same without the blocks that are gone, as many in every child group."""
-    b, m, _ = weights.shape
-    kept = (~gone).nonzero()[:, 1].view(b, -1)
-    columns = (kept[:, :, None] * size + torch.arange(size, device=kept.device)).flatten(1)
-    n = columns.shape[1]
-    inverse = inverse.gather(1, columns[:, :, None].expand(b, n, inverse.shape[2])).gather(2, columns[:, None, :].expand(b, n, n))
-    weights = weights.gather(2, columns[:, None, :].expand(b, m, n))
-    return names.gather(1, kept), inverse, weights, torch.zeros_like(kept, dtype=torch.bool)
+def ranked(gram: Tensor, cross: Tensor, size: int, count: int) -> tuple[Tensor, Tensor]:
+    """Grow to ``count`` blocks, then eliminate them: their order, first gone first, and the rise at every step, never falling."""
+    names = grow(gram, cross, size, count) if count * size < len(gram) else torch.arange(count, device=gram.device)
+    at = spans(names, size)
+    factor = torch.linalg.cholesky(gram[at][:, at].double())
+    weights = torch.cholesky_solve(cross[at].double(), factor).T
+    order, rises = eliminate(torch.cholesky_inverse(factor).float(), weights.float(), size)
+    return names[order], rises.clamp_min(0.0).cummax(0).values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 import numpy as np
 import torch
@@ -77,6 +77,18 @@ def hooked(model: nn.Module, layers: list[str], hook) -> Iterator[None]:
     """Call ``hook(name, input, output)`` after every forward pass of each of ``layers``; its result, unless None, replaces the output."""
     modules = weighted_layers(model)
     handles = [modules[name].register_forward_hook(lambda m, args, output, name=name: hook(name, args[0], output)) for name in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def hooked_before(model: nn.Module, layers: list[str], hook) -> Iterator[None]:
+    """Call ``hook(name)`` before every forward pass of each of ``layers``; its result, unless None, replaces the input."""
+    modules = weighted_layers(model)
+    handles = [modules[name].register_forward_pre_hook(lambda m, args, name=name: hook(name)) for name in layers]
     try:
         yield
     finally:
@@ -193,16 +205,20 @@ def norm_scale(model: nn.Module, norm: str | None) -> Tensor | float:
     return m.weight / (m.running_var + m.eps).sqrt()
 
 
-def passage(model: nn.Module, layer: str, x: Tensor) -> Passage:
-    """Run images ``x`` (n, c, h, w) as far as the first use of the layer's output: additions are found, not named."""
+def passage(model: nn.Module, layer: str, x: Tensor, resumed: AbstractContextManager | None = None) -> Passage:
+    """Run images ``x`` (n, c, h, w) as far as the first use of the layer's output: additions are found, not named.
+
+    ``resumed`` (a ``Replay``) leaves out what an earlier pass over the same images has computed.
+    """
     seen = Passage(model)
-    with hooked(model, [layer], lambda name, entering, leaving: seen.leave(entering, leaving)), suppress(Stop), seen:
+    noted = hooked(model, [layer], lambda name, entering, leaving: seen.leave(entering, leaving))
+    with noted, suppress(Stop), seen, resumed or nullcontext():
         model(x)
     return seen
 
 
-def squared_jacobians(model: nn.Module, layers: list[str], x: Tensor, projections: int, generator: torch.Generator) -> Tensors:
-    """How much the logits feel each layer's output: mean over random projections v of (∂ v·logits / ∂ output)², (n, out, positions).
+def jacobians(model: nn.Module, layers: list[str], x: Tensor, generator: torch.Generator) -> Tensors:
+    """How the logits feel each layer's output: ∂ v·logits / ∂ output for one random projection v an image, (n, out, positions).
 
     v is normal, minus its mean: what moves all logits together changes no decision.  Labels play no part: on a network that
     fits its training images the gradient of the loss is nearly zero.
@@ -215,10 +231,7 @@ def squared_jacobians(model: nn.Module, layers: list[str], x: Tensor, projection
 
     with hooked(model, layers, follow), torch.enable_grad():
         logits = model(x)
-    felt = {name: torch.zeros_like(output).reshape(*output.shape[:2], -1) for name, output in outputs.items()}
-    for left in reversed(range(projections)):
-        v = torch.randn(logits.shape, generator=generator).to(logits)
-        value = (logits * (v - v.mean(1, keepdim=True))).sum()
-        for name, gradient in zip(outputs, torch.autograd.grad(value, list(outputs.values()), retain_graph=left > 0), strict=True):
-            felt[name] += gradient.reshape(felt[name].shape).square() / projections
-    return felt
+    v = torch.randn(logits.shape, generator=generator).to(logits)
+    value = (logits * (v - v.mean(1, keepdim=True))).sum()
+    gradients = torch.autograd.grad(value, list(outputs.values()))
+    return {name: gradient.reshape(*gradient.shape[:2], -1) for name, gradient in zip(outputs, gradients, strict=True)}

@@ -1,7 +1,5 @@
 """Least squares under masks against solutions written out in full."""
 
-import itertools
-
 import pytest
 import torch
 
@@ -65,48 +63,86 @@ def test_each_elimination_costs_exactly_what_brute_force_says_and_is_the_cheapes
     columns = ls.blocks(torch.arange(4), size)
     inverse = torch.linalg.inv(equations.gram)
     weights = (inverse @ equations.cross).T
-    order, rises = ls.eliminate(inverse, weights[:, None], torch.ones(3, 1, dtype=torch.float64), size)
-    for o, step in itertools.product(range(3), range(4)):
-        kept = [g for g in range(4) if g not in order[o, :step]]
-        before = loss(equations, o, columns[kept].flatten().tolist())
-        rise = {g: loss(equations, o, columns[[h for h in kept if h != g]].flatten().tolist()) - before for g in kept}
-        assert order[o, step] == min(rise, key=rise.get)
-        assert float(rises[o, step, 0]) == pytest.approx(min(rise.values()))
+    for o in range(3):
+        order, rises = ls.eliminate(inverse, weights[o : o + 1], size)
+        for step in range(4):
+            kept = [g for g in range(4) if g not in order[:step]]
+            before = loss(equations, o, columns[kept].flatten().tolist())
+            rise = {g: loss(equations, o, columns[[h for h in kept if h != g]].flatten().tolist()) - before for g in kept}
+            assert order[step] == min(rise, key=rise.get)
+            assert float(rises[step]) == pytest.approx(min(rise.values()))
 
 
-def test_rows_that_share_a_support_lose_the_block_with_the_least_weighted_sum_of_their_losses(rows):
-    equations, importance = problem(*rows, ridge=0.01), torch.tensor([[3.0, 0.5, 0.0]], dtype=torch.float64)
+def test_rows_that_share_a_support_lose_the_block_with_the_least_sum_of_their_losses(rows):
+    equations = problem(*rows, ridge=0.01)
     inverse = torch.linalg.inv(equations.gram)
-    order, rises = ls.eliminate(inverse, (inverse @ equations.cross).T[None], importance, 1)
-    first = int(order[0, 0])
+    order, rises = ls.eliminate(inverse, (inverse @ equations.cross).T, 1)
 
-    def alone(column):
+    def together(column):
         left = [c for c in range(12) if c != column]
-        return [loss(equations, o, left) - loss(equations, o, list(range(12))) for o in range(3)]
+        return sum(loss(equations, o, left) - loss(equations, o, list(range(12))) for o in range(3))
 
-    rise = alone(first)
-    assert rises[0, 0].tolist() == pytest.approx(rise)
-    cheapest = min(range(12), key=lambda c: 3.0 * alone(c)[0] + 0.5 * alone(c)[1])
-    assert first == cheapest
-    assert sorted(order[0].tolist()) == list(range(12))
+    assert order[0] == min(range(12), key=together)
+    assert float(rises[0]) == pytest.approx(together(int(order[0])))
+    assert sorted(order.tolist()) == list(range(12))
 
 
 def test_of_two_inputs_that_say_the_same_one_goes_for_nothing_and_the_other_stays(rows):
     u, t, weight = rows
     twins = problem(torch.cat([u, u[:, :1]], 1), u[:, :1] * 5 + t, weight, ridge=1e-9)
     inverse = torch.linalg.inv(twins.gram)
-    order, rises = ls.eliminate(inverse, (inverse @ twins.cross).T[:1, None], torch.ones(1, 1, dtype=torch.float64), 1)
-    first, second = sorted(order[0].tolist().index(c) for c in (0, 12))
-    assert first == 0 and rises[0, first] < 1e-6 * rises[0, second]
+    order, rises = ls.eliminate(inverse, (inverse @ twins.cross).T[:1], 1)
+    first, second = sorted(order.tolist().index(c) for c in (0, 12))
+    assert first == 0 and rises[first] < 1e-6 * rises[second]
+
+
+def test_growth_adds_the_block_that_brute_force_says_explains_most(rows):
+    equations, size = problem(*rows, ridge=0.01), 3
+    columns = ls.blocks(torch.arange(4), size)
+    order = ls.grow(equations.gram, equations.cross, size, 4).tolist()
+
+    def left(blocks):
+        return sum(loss(equations, o, columns[blocks].flatten().tolist()) for o in range(3))
+
+    for step in range(4):
+        rest = [g for g in range(4) if g not in order[:step]]
+        assert order[step] == min(rest, key=lambda g: left([*order[:step], g]))
 
 
 def test_blocks_of_unequal_groups_are_filled_up_and_idle_inputs_change_nothing(rows):
     equations, groups = problem(*rows, ridge=0.01), torch.tensor([0, 0, 1, 1, 1, 2])
     columns = ls.blocks(groups, 2)
     assert columns.tolist() == [[0, 1, 2, 3, -1, -1], [4, 5, 6, 7, 8, 9], [10, 11, -1, -1, -1, -1]]
-    inverse, weights = ls.padded(equations, columns)
-    order, rises = ls.eliminate(inverse, weights[:1, None], torch.ones(1, 1), 6)
-    first = columns[int(order[0, 0])]
-    left = [c for c in range(12) if c not in first]
-    assert float(rises[0, 0]) == pytest.approx(loss(equations, 0, left) - loss(equations, 0, list(range(12))), rel=1e-3)
-    assert float(rises.sum()) == pytest.approx(-loss(equations, 0, list(range(12))), rel=1e-3)
+    gram, cross = ls.padded(equations, columns)
+    for count in (3, 2):  # eliminated from all; grown to two and eliminated from these
+        order, rises = ls.ranked(gram, cross[:, :1], 6, count)
+        kept = [c for c in columns[order].flatten().tolist() if c >= 0]
+        last = [c for c in columns[order[-1]].tolist() if c >= 0]
+        assert len(order) == count
+        assert float(rises[-1]) == pytest.approx(-loss(equations, 0, last), rel=1e-3)
+        if (rises.diff() > 0).all():
+            assert float(rises.sum()) == pytest.approx(-loss(equations, 0, kept), rel=1e-3)
+
+
+def test_a_joint_solve_is_the_solution_of_the_whole_system_written_out(rows):
+    equations = problem(*rows, ridge=0.05)
+    generator = torch.Generator().manual_seed(1)
+    support = torch.rand(3, 12, generator=generator) < 0.6
+    mixing = torch.randn(3, 3, generator=generator, dtype=torch.float64)
+    metric = mixing @ mixing.T + 0.1 * torch.eye(3, dtype=torch.float64)
+    free = support.flatten()
+    system = torch.kron(metric, equations.gram)[free][:, free]
+    wanted = torch.zeros(36, dtype=torch.float64)
+    wanted[free] = torch.linalg.solve(system, (metric @ equations.cross.T).flatten()[free])
+    apart = ls.solve(equations, support)
+    found = ls.solve_jointly(equations, metric, support, apart, tolerance=1e-6, iterations=500)
+    torch.testing.assert_close(found, wanted.view(3, 12), rtol=1e-3, atol=1e-3)
+    assert (found[~support] == 0.0).all()
+    assert (apart - wanted.view(3, 12)).abs().max() > 0.05  # outputs by themselves: another solution
+
+
+def test_outputs_that_nothing_joins_are_solved_by_themselves(rows):
+    equations, support = problem(*rows, ridge=0.05), torch.rand(3, 12, generator=torch.Generator().manual_seed(1)) < 0.6
+    alone = ls.solve(equations, support)
+    found = ls.solve_jointly(equations, torch.diag(torch.tensor([1.0, 2.0, 0.5])), support, torch.zeros_like(alone), 1e-6, 500)
+    torch.testing.assert_close(found, alone, rtol=1e-3, atol=1e-3)

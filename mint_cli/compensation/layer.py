@@ -6,10 +6,10 @@ import numpy as np
 from torch import nn
 
 from mint_cli import calibration as cal
-from mint_cli import least_squares as ls
 from mint_cli.calibration import check as check  # before any work
 from mint_cli.network import weighted_layers
 from mint_cli.protocol import Images, Masks, Tensors
+from mint_cli.replay import Walk
 
 
 def layer(
@@ -22,16 +22,26 @@ def layer(
     calibration_images: int,
     positions: int,
     measured: float,
+    joint: float,
     ridge: float,
     batch_size: int,
 ) -> tuple[Masks, Tensors]:
     """Kept weights that match each layer's dense output best in ridge least squares, given dense inputs; see ``sequential``."""
-    calibration = cal.start(images, rng, calibration_images, positions, measured, ridge, batch_size)
-    modules, changed = weighted_layers(model), {}
+    calibration = cal.start(
+        images,
+        rng,
+        calibration_images=calibration_images,
+        positions=positions,
+        measured=measured,
+        joint=joint,
+        ridge=ridge,
+        batch_size=batch_size,
+    )
+    modules, walk, changed = weighted_layers(model), Walk(model, list(masks)), {}
     surveys = cal.survey(model, list(masks), calibration)
     supports = {name: cal.support(mask, modules[name]) for name, mask in masks.items()}
     cal.check_rows(surveys, {name: int(kept.sum(1).max()) for name, kept in supports.items()}, calibration)
     for name, kept in supports.items():
-        problem = cal.problem(model, model, name, surveys[name], calibration)
-        changed |= cal.solution(model, name, problem, ls.solve(problem.equations, kept))
+        problem = cal.problem(walk, walk, name, surveys[name], calibration)
+        changed |= cal.solution(model, name, problem, cal.solve(problem, kept))
     return masks, changed

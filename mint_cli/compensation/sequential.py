@@ -8,10 +8,10 @@ import numpy as np
 from torch import nn
 
 from mint_cli import calibration as cal
-from mint_cli import least_squares as ls
 from mint_cli.calibration import check as check  # before any work
 from mint_cli.network import weighted_layers
 from mint_cli.protocol import Images, Masks, Tensors
+from mint_cli.replay import Walk
 
 
 def sequential(
@@ -24,22 +24,33 @@ def sequential(
     calibration_images: int,
     positions: int,
     measured: float,
+    joint: float,
     ridge: float,
     batch_size: int,
 ) -> tuple[Masks, Tensors]:
-    """Kept weights W and biases b that minimise Σ weight · (W u + b − t)² + ridge · ‖W‖² over calibration rows, layer by layer.
+    """Kept weights W and biases b that minimise Σ weight · eᵀ A e + ridge · tr(A W Wᵀ), e = W u + b − t, over rows, layer by layer.
 
     u is an input patch of the layer in the network pruned so far, t the dense network's output there (plus what the shortcut
-    that it is added to has lost), weight how much the logits feel the position.
+    that it is added to has lost), weight how much the logits feel the position, A how they feel two outputs at once.
     """
-    calibration = cal.start(images, rng, calibration_images, positions, measured, ridge, batch_size)
+    calibration = cal.start(
+        images,
+        rng,
+        calibration_images=calibration_images,
+        positions=positions,
+        measured=measured,
+        joint=joint,
+        ridge=ridge,
+        batch_size=batch_size,
+    )
     modules, pruned, changed = weighted_layers(model), deepcopy(model), {}
+    dense, prefix = Walk(model, list(masks)), Walk(pruned, list(masks))
     surveys = cal.survey(model, list(masks), calibration)
     supports = {name: cal.support(mask, modules[name]) for name, mask in masks.items()}
     cal.check_rows(surveys, {name: int(kept.sum(1).max()) for name, kept in supports.items()}, calibration)
     for name, kept in supports.items():
-        problem = cal.problem(model, pruned, name, surveys[name], calibration)
-        found = cal.solution(model, name, problem, ls.solve(problem.equations, kept))
+        problem = cal.problem(dense, prefix, name, surveys[name], calibration)
+        found = cal.solution(model, name, problem, cal.solve(problem, kept))
         pruned.load_state_dict(pruned.state_dict() | found)
         changed |= found
     return masks, changed

@@ -53,4 +53,4 @@ def masks() -> Masks:
 
 @pytest.fixture
 def settings() -> dict:
-    return {"calibration_images": 100, "positions": 16, "measured": 0.5, "ridge": 1e-6, "batch_size": 30}
+    return {"calibration_images": 100, "positions": 16, "measured": 0.5, "joint": 0.9, "ridge": 1e-6, "batch_size": 30}

@@ -8,7 +8,7 @@ import torch
 
 from mint_cli import group
 from mint_cli import images as im
-from mint_cli.compensation.eliminate import eliminate, information
+from mint_cli.compensation.eliminate import eliminate
 from mint_cli.compensation.sequential import sequential
 from mint_cli.network import apply_masks
 from mint_cli.protocol import SettingError
@@ -16,7 +16,7 @@ from mint_cli.protocol import SettingError
 
 @pytest.fixture
 def single() -> dict:
-    return {"noise": 1.0, "child_groups": None, "parent_groups": None}
+    return {"growth": 2.0, "sweeps": 1, "child_groups": None, "parent_groups": None}
 
 
 def error(model, masks, changed, images):
@@ -45,7 +45,7 @@ def test_unequal_groups_stay_whole_and_lose_as_many_blocks_of_every_size(model, 
     child, parent = group.labels(8, 3), group.labels(6, 4)
     blocks = torch.rand(3, 4, generator=torch.Generator().manual_seed(3)) < 0.5
     masks = {"inner": group.expand(blocks, child, parent)}
-    chosen, _ = eliminate(model, masks, noise, np.random.default_rng(0), **settings, noise=1.0, child_groups=3, parent_groups=4)
+    chosen, _ = eliminate(model, masks, noise, np.random.default_rng(0), **settings, growth=2.0, sweeps=1, child_groups=3, parent_groups=4)
     share = group.block_mean(chosen["inner"], child, parent)
     assert set(share.unique().tolist()) <= {0.0, 1.0}
     assert int(chosen["inner"].sum()) == int(masks["inner"].sum())
@@ -57,14 +57,7 @@ def test_full_and_empty_masks_stay_full_and_empty(model, masks, noise, settings,
     assert chosen["inner"].all() and not chosen["outer"].any() and not changed["outer.weight"].any()
 
 
-def test_information_adds_up_to_the_whole_ratio_and_outputs_that_nothing_feels_carry_none():
-    rises, residual = torch.tensor([[[0.5, 1.0], [2.0, 3.0]]]).double(), torch.tensor([[[0.25, 4.0]]]).double()
-    noise = torch.tensor([[[0.1, torch.inf]]]).double()
-    nats = information(rises, residual, noise)
-    torch.testing.assert_close(nats[0, :, 0].sum(), torch.log(torch.tensor((0.25 + 2.5 + 0.1) / (0.25 + 0.1))).double() / 2)
-    assert not nats[0, :, 1].any()
-
-
-def test_a_noise_of_zero_is_refused(model, masks, noise, settings, single):
-    with pytest.raises(SettingError, match="noise must be above 0, not 0"):
-        eliminate(model, masks, noise, np.random.default_rng(0), **settings, **single | {"noise": 0.0})
+@pytest.mark.parametrize(("name", "value", "bound"), [("growth", 0.5, 1), ("sweeps", -1, 0)])
+def test_settings_below_their_bounds_are_refused(name, value, bound, model, masks, noise, settings, single):
+    with pytest.raises(SettingError, match=f"{name} must be at least {bound}, not {value}"):
+        eliminate(model, masks, noise, np.random.default_rng(0), **settings, **single | {name: value})

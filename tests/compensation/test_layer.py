@@ -10,7 +10,7 @@ from mint_cli.network import passage
 
 
 def test_each_layer_is_the_least_squares_fit_of_its_own_dense_output(model, masks, noise, settings):
-    everywhere = settings | {"measured": 0.0, "calibration_images": 200, "positions": 64, "ridge": 1e-12}
+    everywhere = settings | {"measured": 0.0, "joint": 0.0, "calibration_images": 200, "positions": 64, "ridge": 1e-12}
     plain = im.Images(noise.pixels, noise.labels)
     _, changed = layer(model, masks, plain, np.random.default_rng(0), **everywhere)
     with torch.no_grad():

@@ -86,4 +86,24 @@ def test_more_images_than_there_are_is_refused(model, masks, noise, settings):
 @pytest.mark.parametrize("count", [0, 301])
 def test_more_calibration_images_than_there_are_is_refused_before_any_work(count):
     with pytest.raises(SettingError, match=f"calibration_images must lie between 1 and 300.*not {count}"):
-        check({}, torch.zeros(300), calibration_images=count, positions=4)
+        check({}, torch.zeros(300), calibration_images=count, positions=4, measured=0.5, joint=0.0)
+
+
+@pytest.mark.parametrize("name", ["measured", "joint"])
+def test_a_share_of_one_or_more_is_refused(name, model, masks, noise, settings):
+    with pytest.raises(SettingError, match=rf"{name} must lie in \[0, 1\), not 1.0"):
+        sequential(model, masks, noise, np.random.default_rng(0), **settings | {name: 1.0})
+
+
+def test_logits_solved_together_differ_less_in_what_decides_and_more_in_what_does_not(model, masks, noise, settings):
+    """Of the last layer only differences between logits are felt: an error in one is answered by the same in the others."""
+    plain = im.Images(noise.pixels, noise.labels)
+
+    def errors(joint):
+        only = {"out": masks["out"]}
+        changed = sequential(model, only, plain, np.random.default_rng(0), **settings | {"joint": joint, "calibration_images": 200})[1]
+        error = outputs(pruned(model, only, changed), plain) - outputs(model, plain)
+        return float((error - error.mean(1, keepdim=True)).square().mean()), float(error.mean(1).square().mean())
+
+    (felt, free), (felt_alone, free_alone) = errors(0.999), errors(0.0)
+    assert felt < 0.9 * felt_alone and free > free_alone
