@@ -119,6 +119,15 @@ def test_a_sweep_of_18_jobs_trains_3_times_and_scores_9_times_and_makes_a_table_
     assert table.returncode == 0 and len(rows) == 6 and all("(3)" in row for row in rows), table.stdout + table.stderr
 
 
+def test_at_equal_quotas_and_with_the_same_refit_elimination_keeps_more_than_l1_and_l1_more_than_random(tmp_path):
+    same = ("pruner.sparsity=0.9", "schedule.retrain.epochs=0", "allocation@pruner.allocation=layer_quota")
+    assert mint_run(tmp_path, "pruner=elimination", *same).returncode == 0
+    for pruner in ("l1", "random"):
+        assert mint_run(tmp_path, f"pruner={pruner}", "compensation@pruner.compensation=sequential", *same).returncode == 0
+    kept = {record["pruner"]: record["accuracy"]["pruned"] for record in records(tmp_path)}
+    assert kept["elimination"] > kept["l1"] + 0.05 > kept["random"] + 0.05
+
+
 def test_two_runs_at_once_both_finish_with_one_training(tmp_path):
     command = [sys.executable, "-m", "mint_cli.main", *QUICK]
     environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT)}
