@@ -56,19 +56,11 @@ def check(shapes: dict[str, tuple[int, int]], labels: Tensor, /, *, calibration_
 
 
 def start(
-    images: Images,
-    rng: np.random.Generator,
-    *,
-    calibration_images: int,
-    positions: int,
-    measured: float,
-    joint: float,
-    ridge: float,
-    batch_size: int,
+    images: Images, rng: np.random.Generator, count: int, positions: int, measured: float, joint: float, ridge: float, batch_size: int
 ) -> Calibration:
     """The calibration of one criterion or compensation, its settings checked."""
-    check({}, images.labels, calibration_images=calibration_images, measured=measured, joint=joint)
-    return Calibration(images, calibration_images, positions, measured, joint, ridge, batch_size, int(rng.integers(2**31)))
+    check({}, images.labels, calibration_images=count, measured=measured, joint=joint)
+    return Calibration(images, count, positions, measured, joint, ridge, batch_size, int(rng.integers(2**31)))
 
 
 @dataclass(frozen=True)

@@ -38,16 +38,7 @@ def eliminate(
     that costs least given those still kept; first by itself, then ``sweeps`` times given the errors of all the others.
     """
     check_choice(growth, sweeps)
-    calibration = cal.start(
-        images,
-        rng,
-        calibration_images=calibration_images,
-        positions=positions,
-        measured=measured,
-        joint=joint,
-        ridge=ridge,
-        batch_size=batch_size,
-    )
+    calibration = cal.start(images, rng, calibration_images, positions, measured, joint, ridge, batch_size)
     modules, pruned, chosen, changed = weighted_layers(model), deepcopy(model), {}, {}
     dense, prefix = Walk(model, list(masks)), Walk(pruned, list(masks))
     surveys = cal.survey(model, list(masks), calibration)

@@ -27,16 +27,7 @@ def layer(
     batch_size: int,
 ) -> tuple[Masks, Tensors]:
     """Kept weights that match each layer's dense output best in ridge least squares, given dense inputs; see ``sequential``."""
-    calibration = cal.start(
-        images,
-        rng,
-        calibration_images=calibration_images,
-        positions=positions,
-        measured=measured,
-        joint=joint,
-        ridge=ridge,
-        batch_size=batch_size,
-    )
+    calibration = cal.start(images, rng, calibration_images, positions, measured, joint, ridge, batch_size)
     modules, walk, changed = weighted_layers(model), Walk(model, list(masks)), {}
     surveys = cal.survey(model, list(masks), calibration)
     supports = {name: cal.support(mask, modules[name]) for name, mask in masks.items()}

@@ -33,16 +33,7 @@ def sequential(
     u is an input patch of the layer in the network pruned so far, t the dense network's output there (plus what the shortcut
     that it is added to has lost), weight how much the logits feel the position, A how they feel two outputs at once.
     """
-    calibration = cal.start(
-        images,
-        rng,
-        calibration_images=calibration_images,
-        positions=positions,
-        measured=measured,
-        joint=joint,
-        ridge=ridge,
-        batch_size=batch_size,
-    )
+    calibration = cal.start(images, rng, calibration_images, positions, measured, joint, ridge, batch_size)
     modules, pruned, changed = weighted_layers(model), deepcopy(model), {}
     dense, prefix = Walk(model, list(masks)), Walk(pruned, list(masks))
     surveys = cal.survey(model, list(masks), calibration)

@@ -36,16 +36,7 @@ def elimination(
     Every child group grows to the blocks of ``depth`` inputs (columns of the flat weight), those that explain most; they are
     eliminated one by one, the others score 0.
     """
-    calibration = cal.start(
-        images,
-        rng,
-        calibration_images=calibration_images,
-        positions=positions,
-        measured=measured,
-        joint=joint,
-        ridge=ridge,
-        batch_size=batch_size,
-    )
+    calibration = cal.start(images, rng, calibration_images, positions, measured, joint, ridge, batch_size)
     modules, walk, estimates = weighted_layers(model), Walk(model, layers), {}
     surveys = cal.survey(model, layers, calibration)
     cal.check_rows(surveys, {name: modules[name].weight[0].numel() for name in layers}, calibration)
