@@ -50,7 +50,7 @@ def check(shapes: dict[str, tuple[int, int]], labels: Tensor, /, *, calibration_
     """SettingError unless there are so many training images and shares are shares."""
     for name in ("measured", "joint"):
         if not 0 <= settings[name] < 1:
-            raise SettingError(f"pruner.compensation.{name} must lie in [0, 1), not {settings[name]}")
+            raise SettingError(f"calibration setting {name} must lie in [0, 1), not {settings[name]}")
     if not 1 <= calibration_images <= len(labels):
         raise SettingError(f"pruner.calibration_images must lie between 1 and {len(labels)}, the training images, not {calibration_images}")
 
