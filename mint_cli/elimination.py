@@ -92,15 +92,15 @@ def dearest(cost: Tensor, removed: Tensor, sizes: Tensor) -> Tensor:
     return kept
 
 
-def nats(cost: Tensor) -> Tensor:
-    """−log of the share of a layer's felt energy that is left when each block goes in its turn, dearest last; 0 for what costs nothing.
+def worth(cost: Tensor) -> Tensor:
+    """S · Δ / E of every block: Δ what it costs, E what its layer has left when it goes in its turn, S what the layer had.
 
-    Where the noise is small a Gaussian channel of energy E carries ½ log E and a constant, so this is twice the information
-    that the layer loses for the logits; along a chain of layers it adds up.
+    Where the noise is small a Gaussian channel of energy E carries ½ log E and a constant, so Δ / E is twice the information that
+    the layer loses for the logits; S says how much of the logits depends on the layer.
     """
     values, order = cost.flatten().sort(descending=True, stable=True)
     energy = values.cumsum(0).clamp_min(torch.finfo(values.dtype).tiny)
-    return torch.zeros_like(values).scatter(0, order, values / energy).view(cost.shape)
+    return torch.zeros_like(values).scatter(0, order, values * values.sum() / energy).view(cost.shape)
 
 
 def choose(problem: Problem, mask: Tensor, child: Tensor, parent: Tensor, growth: float, sweeps: int) -> tuple[Tensor, Tensor]:

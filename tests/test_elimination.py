@@ -78,11 +78,12 @@ def test_the_dearest_blocks_stay_and_as_many_of_every_size_go():
     assert el.dearest(cost, removed, sizes).tolist() == [[True, False, True], [False, True, False]]
 
 
-def test_shares_of_energy_multiply_up_and_what_costs_nothing_scores_nothing():
-    """Each score is 1 minus the share of energy left, so that the product over all but the last block is the last block's share."""
+def test_shares_of_energy_multiply_up_and_what_costs_nothing_is_worth_nothing():
+    """1 minus each share is the share of energy left, so the product over all but the last block is the last block's share."""
     cost = torch.tensor([[4.0, 1.0, 0.0], [2.0, 3.0, 0.0]], dtype=torch.float64)
-    score = el.nats(cost)
-    assert score[0, 2] == score[1, 2] == 0.0 and score[0, 0] == 1.0
-    left = [1 - float(score[at]) for at in ((0, 1), (1, 0), (1, 1))]
+    worth = el.worth(cost)
+    assert worth[0, 2] == worth[1, 2] == 0.0 and worth[0, 0] == cost.sum()
+    left = [1 - float(worth[at] / cost.sum()) for at in ((0, 1), (1, 0), (1, 1))]
     assert left[0] * left[1] * left[2] == pytest.approx(4.0 / 10.0)
-    assert all(score.flatten()[a] < score.flatten()[b] for a, b in itertools.pairwise([1, 3, 4, 0]))
+    assert worth[0, 1] == 1.0  # the first to go takes its cost from all the energy there is
+    assert all(worth.flatten()[a] < worth.flatten()[b] for a, b in itertools.pairwise([1, 3, 4, 0]))

@@ -124,7 +124,9 @@ def test_blocks_of_unequal_groups_are_filled_up_and_idle_inputs_change_nothing(r
             assert float(rises.sum()) == pytest.approx(-loss(equations, 0, kept), rel=1e-3)
 
 
-def test_a_joint_solve_is_the_solution_of_the_whole_system_written_out(rows):
+@pytest.mark.parametrize("sparse", [0.0, 1.0])
+def test_a_joint_solve_is_the_solution_of_the_whole_system_written_out(rows, sparse, monkeypatch):
+    monkeypatch.setattr(ls, "SPARSE", sparse)
     equations = problem(*rows, ridge=0.05)
     generator = torch.Generator().manual_seed(1)
     support = torch.rand(3, 12, generator=generator) < 0.6
@@ -146,3 +148,11 @@ def test_outputs_that_nothing_joins_are_solved_by_themselves(rows):
     alone = ls.solve(equations, support)
     found = ls.solve_jointly(equations, torch.diag(torch.tensor([1.0, 2.0, 0.5])), support, torch.zeros_like(alone), 1e-6, 500)
     torch.testing.assert_close(found, alone, rtol=1e-3, atol=1e-3)
+
+
+def test_a_product_over_the_kept_columns_is_the_whole_product(rows):
+    equations = problem(*rows)
+    support = torch.rand(3, 12, generator=torch.Generator().manual_seed(1)) < 0.4
+    support[1] = False
+    weights = torch.randn(3, 12, generator=torch.Generator().manual_seed(2), dtype=torch.float64) * support
+    torch.testing.assert_close(ls.sparse_product(weights, equations.gram, ls.shared(support)), weights @ equations.gram)

@@ -31,8 +31,9 @@ def elimination(
     child_groups: group.Groups,
     parent_groups: group.Groups,
 ) -> dict[str, Estimate]:
-    """Nats a weight that a layer loses for the logits when the block goes in its turn, inputs and targets those of the dense network.
+    """Information a weight that a layer loses for the logits when the block goes in its turn, times all the energy that they feel of it.
 
+    In logits² (``elimination.worth``).  Inputs and targets are those of the dense network.
     Every child group grows to the blocks of ``depth`` inputs (columns of the flat weight), those that explain most; they are
     eliminated one by one, the others score 0.
     """
@@ -45,9 +46,10 @@ def elimination(
         child, parent = group.of_layer(name, *weight.shape[:2], child_groups, parent_groups)
         problem = cal.problem(walk, walk, name, surveys[name], calibration)
         layer = el.layer(problem.equations, problem.metric, child, parent)
-        nats = el.nats(el.costs(layer, min(len(layer.columns), -(-depth // layer.size))))
+        unit = float(surveys[name].felt.diagonal().mean())  # the metric's own is 1
+        worth = el.worth(unit * el.costs(layer, min(len(layer.columns), -(-depth // layer.size))))
         weights = torch.bincount(child)[:, None] * torch.bincount(parent)[None, :] * weight[0, 0].numel()
-        estimates[name] = Estimate(nats / weights, None, child, parent)
+        estimates[name] = Estimate(worth / weights, None, child, parent)
     return estimates
 
 
