@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mint_cli import images as im
 from mint_cli import least_squares as ls
 from mint_cli.network import Passage, device_of, inference, jacobians, norm_scale, spread, weighted_layers
-from mint_cli.protocol import Images, SettingError, Tensors
+from mint_cli.protocol import Images, SettingError, Shapes, Tensors
 from mint_cli.replay import Walk
 
 FLAT = 1e-3  # factor of a batch norm below which a channel does not reach its shortcut
@@ -46,7 +46,7 @@ class Calibration:
             yield im.augmented(self.images, chunk, rng)
 
 
-def check(shapes: dict[str, tuple[int, int]], labels: Tensor, /, *, calibration_images: int, **settings) -> None:
+def check(shapes: Shapes, labels: Tensor, /, *, calibration_images: int, **settings) -> None:
     """SettingError unless there are so many training images and shares are shares."""
     for name in ("measured", "joint"):
         if not 0 <= settings[name] < 1:
@@ -173,15 +173,26 @@ def support(mask: Tensor, module: nn.Module) -> Tensor:
     return spread(mask.to(module.weight.device), module.weight.ndim).expand_as(module.weight).flatten(1)
 
 
-def check_rows(surveys: dict[str, Survey], needed: dict[str, int], calibration: Calibration) -> None:
-    """SettingError if a layer has fewer rows than the unknowns of its solve."""
-    for layer, unknowns in needed.items():
-        if surveys[layer].rows < unknowns:
-            images = -(-unknowns * calibration.count // surveys[layer].rows)
-            raise SettingError(
-                f"pruner.calibration_images must be at least {images}, not {calibration.count}: layer {layer} "
-                f"is solved for {unknowns} unknowns an output, but has only {surveys[layer].rows} rows (images × positions)"
-            )
+def check_all_inputs(shapes: Shapes, calibration_images: int, positions: int) -> None:
+    """SettingError if a layer has fewer rows than inputs: for choices that start from all of them."""
+    rows = {layer: calibration_images * min(positions, size) for layer, (*_, size) in shapes.items()}
+    check_rows(calibration_images, rows, {layer: entering * kernel for layer, (_, entering, kernel, _) in shapes.items()})
+
+
+def check_supports(surveys: dict[str, Survey], supports: dict[str, Tensor], calibration: Calibration) -> None:
+    """SettingError if a layer has fewer rows than an output has inputs on its support."""
+    unknowns = {layer: int(kept.sum(1).max()) for layer, kept in supports.items()}
+    check_rows(calibration.count, {layer: surveys[layer].rows for layer in supports}, unknowns)
+
+
+def check_rows(images: int, rows: dict[str, int], unknowns: dict[str, int]) -> None:
+    """SettingError if a layer has fewer rows than the unknowns of its solve; names the layer that wants most."""
+    layer = max(rows, key=lambda name: unknowns[name] / rows[name], default=None)
+    if layer and rows[layer] < unknowns[layer]:
+        raise SettingError(
+            f"pruner.calibration_images must be at least {-(-unknowns[layer] * images // rows[layer])}, not {images}: layer {layer} "
+            f"is solved for {unknowns[layer]} unknowns an output, but has only {rows[layer]} rows (images × positions)"
+        )
 
 
 def rows(module: nn.Module, entering: Tensor, target: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import torch
 
-from mint_cli.network import prunable_layers, weight_counts, weighted_layers
+from mint_cli.network import layer_shapes, prunable_layers, weight_counts
 from mint_cli.protocol import SettingError
 
 
@@ -66,13 +66,12 @@ def check(experiment) -> None:
     layers = prunable_layers(model, experiment.skip)
     if not layers:
         raise SettingError("pruner.skip leaves no layer to prune")
-    modules = weighted_layers(model)
-    shapes = {name: tuple(modules[name].weight.shape[:2]) for name in layers}
+    shapes = layer_shapes(model, layers, tuple(experiment.data.splits.train.pixels.shape[1:]))
     for plugin in (experiment.criterion, experiment.compensation):
         precondition(plugin)(shapes, labels, **plugin.keywords)
         for nested in (v for v in plugin.keywords.values() if isinstance(v, partial)):  # an estimator
             precondition(nested)(**nested.keywords)
-    experiment.allocation({name: torch.zeros(shape) for name, shape in shapes.items()}, weight_counts(model))  # quotas reachable?
+    experiment.allocation({name: torch.zeros(shape[:2]) for name, shape in shapes.items()}, weight_counts(model))  # quotas reachable?
 
 
 def precondition(plugin: partial) -> Callable[..., None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mint_cli.protocol import SettingError
+from mint_cli.protocol import SettingError, Shapes
 
 Groups = int | dict[str, int] | None
 
@@ -47,11 +47,11 @@ def of_layer(layer: str, out: int, entering: int, child_groups: Groups, parent_g
     return child, labels(entering, count(parent_groups, layer, entering, "parent_groups"))
 
 
-def check(shapes: dict[str, tuple[int, int]], child_groups: Groups, parent_groups: Groups) -> None:
+def check(shapes: Shapes, child_groups: Groups, parent_groups: Groups) -> None:
     """SettingError unless every layer's group counts lie within its channels and every named layer exists."""
     for name, setting in (("child_groups", child_groups), ("parent_groups", parent_groups)):
         unknown = set(setting) - set(shapes) - {"default"} if isinstance(setting, dict) else ()
         if unknown:
             raise SettingError(f"pruner.{name} names layer {sorted(unknown)[0]}; the prunable layers are {', '.join(shapes)}")
-    for layer, (out, entering) in shapes.items():
+    for layer, (out, entering, *_) in shapes.items():
         of_layer(layer, out, entering, child_groups, parent_groups)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mint_cli import images as im
-from mint_cli.protocol import Images, Masks, SettingError, Tensors
+from mint_cli.protocol import Images, Masks, SettingError, Shapes, Tensors
 
 
 def weighted_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -31,6 +31,19 @@ def prunable_layers(model: nn.Module, skip: list[str]) -> list[str]:
     if unknown:
         raise SettingError(f"pruner.skip must name layers of the network ({', '.join(names)}), not {unknown[0]}")
     return [name for name in names if name not in skip]
+
+
+def layer_shapes(model: nn.Module, layers: list[str], pixels: tuple[int, ...]) -> Shapes:
+    """Output channels, input channels, size of the kernel and positions of the output of each layer, for images of shape ``pixels``."""
+    modules, shapes = weighted_layers(model), {}
+
+    def see(name: str, entering: Tensor, leaving: Tensor) -> None:
+        weight = modules[name].weight
+        shapes[name] = (*weight.shape[:2], weight[0, 0].numel(), leaving[0, 0].numel())
+
+    with inference(model), hooked(model, layers, see):
+        model(torch.zeros(1, *pixels))
+    return {name: shapes[name] for name in layers}
 
 
 def normalise_inputs(model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> nn.Module:

@@ -13,7 +13,7 @@ defaults.  A plug-in is a function and a YAML; ``layers`` names the prunable lay
 | compensation | ``(model, masks, images, rng, /, *, ...) -> (Masks, Tensors)``                     |
 
 The module of a criterion or compensation may also define ``check(shapes, labels, /, *, ...)`` with the same settings,
-``shapes`` = {layer: (out, in)} and ``labels`` those of the training images; that of an estimator ``check(*, ...)``, the
+``shapes`` as below and ``labels`` those of the training images; that of an estimator ``check(*, ...)``, the
 settings alone.  It raises ``SettingError`` before any stage runs.
 """
 
@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 Tensors = dict[str, Tensor]
+Shapes = dict[str, tuple[int, int, int, int]]  # layer -> output channels, input channels, weights between two, positions of its output
 Masks = dict[str, Tensor]  # layer -> bool, True = keep; its axes are the leading axes of the layer's weight
 
 

@@ -63,3 +63,8 @@ def test_reestimated_statistics_are_those_of_the_images():
     out = model[0](grey.pixels.float() / 255)
     torch.testing.assert_close(model[1].running_mean, out.mean((0, 2, 3)).detach(), atol=1e-5, rtol=1e-4)
     assert not model[1].training and model[1].momentum == 0.1
+
+
+def test_layer_shapes_say_what_a_layer_is_solved_for_and_how_often_it_is_seen():
+    model = nn.Sequential(nn.Conv2d(3, 6, 5, stride=2, padding=2), nn.Flatten(), nn.Linear(6 * 16, 10))
+    assert network.layer_shapes(model, ["2", "0"], (3, 8, 8)) == {"2": (10, 96, 1, 1), "0": (6, 3, 25, 16)}

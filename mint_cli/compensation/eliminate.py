@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from mint_cli import calibration as cal
 from mint_cli import elimination, group
-from mint_cli.network import weighted_layers
-from mint_cli.protocol import Images, Masks, SettingError, Tensors
+from mint_cli.protocol import Images, Masks, SettingError, Shapes, Tensors
 from mint_cli.replay import Walk
 
 
@@ -39,10 +38,9 @@ def eliminate(
     """
     check_choice(growth, sweeps)
     calibration = cal.start(images, rng, calibration_images, positions, measured, joint, ridge, batch_size)
-    modules, pruned, chosen, changed = weighted_layers(model), deepcopy(model), {}, {}
+    pruned, chosen, changed = deepcopy(model), {}, {}
     dense, prefix = Walk(model, list(masks)), Walk(pruned, list(masks))
     surveys = cal.survey(model, list(masks), calibration)
-    cal.check_rows(surveys, {name: modules[name].weight[0].numel() for name in masks}, calibration)
     for name, mask in masks.items():
         child, parent = group.of_layer(name, *mask.shape, child_groups, parent_groups)
         problem = cal.problem(dense, prefix, name, surveys[name], calibration)
@@ -54,9 +52,10 @@ def eliminate(
     return chosen, changed
 
 
-def check(shapes: dict[str, tuple[int, int]], labels: Tensor, /, **settings) -> None:
+def check(shapes: Shapes, labels: Tensor, /, **settings) -> None:
     """Images within the training set, groups within the channels, growth that leaves something to eliminate."""
     cal.check(shapes, labels, **settings)
+    cal.check_all_inputs(shapes, settings["calibration_images"], settings["positions"])
     group.check(shapes, settings["child_groups"], settings["parent_groups"])
     check_choice(settings["growth"], settings["sweeps"])
 

@@ -31,7 +31,7 @@ def layer(
     modules, walk, changed = weighted_layers(model), Walk(model, list(masks)), {}
     surveys = cal.survey(model, list(masks), calibration)
     supports = {name: cal.support(mask, modules[name]) for name, mask in masks.items()}
-    cal.check_rows(surveys, {name: int(kept.sum(1).max()) for name, kept in supports.items()}, calibration)
+    cal.check_supports(surveys, supports, calibration)
     for name, kept in supports.items():
         problem = cal.problem(walk, walk, name, surveys[name], calibration)
         changed |= cal.solution(model, name, problem, cal.solve(problem, kept))

@@ -38,7 +38,7 @@ def sequential(
     dense, prefix = Walk(model, list(masks)), Walk(pruned, list(masks))
     surveys = cal.survey(model, list(masks), calibration)
     supports = {name: cal.support(mask, modules[name]) for name, mask in masks.items()}
-    cal.check_rows(surveys, {name: int(kept.sum(1).max()) for name, kept in supports.items()}, calibration)
+    cal.check_supports(surveys, supports, calibration)
     for name, kept in supports.items():
         problem = cal.problem(dense, prefix, name, surveys[name], calibration)
         found = cal.solution(model, name, problem, cal.solve(problem, kept))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mint_cli import group
 from mint_cli import images as im
 from mint_cli.network import activations, patches, weighted_layers
-from mint_cli.protocol import DataError, Estimate, Images, SettingError
+from mint_cli.protocol import DataError, Estimate, Images, SettingError, Shapes
 
 FEATURES = ("means", "patches")
 
@@ -55,7 +55,7 @@ def named(layer: str, estimator: partial, *arguments) -> Estimate:
         raise DataError(f"layer {layer}: {error}") from error
 
 
-def check(shapes: dict[str, tuple[int, int]], labels: Tensor, /, **settings) -> None:
+def check(shapes: Shapes, labels: Tensor, /, **settings) -> None:
     """Groups within the channels, samples within the classes, features among the known."""
     group.check(shapes, settings["child_groups"], settings["parent_groups"])
     im.check_per_class(labels, settings["samples_per_class"])

@@ -10,7 +10,7 @@ from mint_cli import calibration as cal
 from mint_cli import elimination as el
 from mint_cli import group
 from mint_cli.network import weighted_layers
-from mint_cli.protocol import Estimate, Images, SettingError
+from mint_cli.protocol import Estimate, Images, SettingError, Shapes
 from mint_cli.replay import Walk
 
 
@@ -40,7 +40,6 @@ def elimination(
     calibration = cal.start(images, rng, calibration_images, positions, measured, joint, ridge, batch_size)
     modules, walk, estimates = weighted_layers(model), Walk(model, layers), {}
     surveys = cal.survey(model, layers, calibration)
-    cal.check_rows(surveys, {name: modules[name].weight[0].numel() for name in layers}, calibration)
     for name in layers:
         weight = modules[name].weight
         child, parent = group.of_layer(name, *weight.shape[:2], child_groups, parent_groups)
@@ -53,9 +52,10 @@ def elimination(
     return estimates
 
 
-def check(shapes: dict[str, tuple[int, int]], labels: Tensor, /, **settings) -> None:
+def check(shapes: Shapes, labels: Tensor, /, **settings) -> None:
     """Images within the training set, groups within the channels, at least one input to rank."""
     cal.check(shapes, labels, **settings)
+    cal.check_all_inputs(shapes, settings["calibration_images"], settings["positions"])
     group.check(shapes, settings["child_groups"], settings["parent_groups"])
     if settings["depth"] < 1:
         raise SettingError(f"pruner.criterion.depth must be at least 1, not {settings['depth']}")

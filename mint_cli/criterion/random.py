@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mint_cli import group
 from mint_cli.network import weighted_layers
-from mint_cli.protocol import Estimate, Images
+from mint_cli.protocol import Estimate, Images, Shapes
 
 
 def random(
@@ -30,6 +30,6 @@ def random(
     return estimates
 
 
-def check(shapes: dict[str, tuple[int, int]], labels: Tensor, /, **settings) -> None:
+def check(shapes: Shapes, labels: Tensor, /, **settings) -> None:
     """Groups within the channels of every layer."""
     group.check(shapes, settings["child_groups"], settings["parent_groups"])

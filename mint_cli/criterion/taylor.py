@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mint_cli import group
 from mint_cli import images as im
 from mint_cli.network import weighted_layers
-from mint_cli.protocol import Estimate, Images
+from mint_cli.protocol import Estimate, Images, Shapes
 
 
 def taylor(
@@ -59,7 +59,7 @@ def mean_change(model, weights: dict[str, Tensor], labels, images: Images, index
     return changes
 
 
-def check(shapes: dict[str, tuple[int, int]], labels: Tensor, /, **settings) -> None:
+def check(shapes: Shapes, labels: Tensor, /, **settings) -> None:
     """Groups within the channels, samples within the classes."""
     group.check(shapes, settings["child_groups"], settings["parent_groups"])
     im.check_per_class(labels, settings["samples_per_class"])

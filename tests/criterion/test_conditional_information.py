@@ -54,4 +54,4 @@ def test_what_is_wrong_with_activations_is_told_with_the_layer(model, grey):
 )
 def test_bad_settings_are_refused_before_any_work(grey, changed, named):
     with pytest.raises(SettingError, match=named):
-        check({"conv2": (16, 6)}, grey.labels, **(SETTINGS | changed), estimator=None)
+        check({"conv2": (16, 6, 25, 64)}, grey.labels, **(SETTINGS | changed), estimator=None)

@@ -67,4 +67,11 @@ def test_below_the_depth_blocks_score_nothing_and_groups_are_scored_whole(model,
 
 def test_a_depth_of_nothing_is_refused():
     with pytest.raises(SettingError, match="depth must be at least 1, not 0"):
-        check({"0": (6, 1)}, torch.zeros(300), **SETTINGS | {"depth": 0})
+        check({"0": (6, 1, 9, 64)}, torch.zeros(300), **SETTINGS | {"depth": 0})
+
+
+def test_fewer_rows_than_inputs_are_refused_with_the_images_that_the_worst_layer_needs():
+    shapes = {"early": (8, 400, 9, 4), "late": (8, 600, 9, 4)}
+    with pytest.raises(SettingError, match=r"at least 1350, not 200: layer late is solved for 5400 unknowns .* has only 800 rows"):
+        check(shapes, torch.zeros(300), **SETTINGS)
+    check(shapes, torch.zeros(1350), **SETTINGS | {"calibration_images": 1350})

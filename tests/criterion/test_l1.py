@@ -26,4 +26,4 @@ def test_normalised_scores_of_a_layer_have_unit_root_sum_of_squares(images):
 
 def test_groups_above_the_channels_are_refused_before_any_work():
     with pytest.raises(SettingError, match="between 1 and 6, the channels of layer conv1, not 7"):
-        check({"conv1": (6, 1)}, torch.zeros(1), child_groups=7, parent_groups=1, normalise=False)
+        check({"conv1": (6, 1, 25, 576)}, torch.zeros(1), child_groups=7, parent_groups=1, normalise=False)
