@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -37,10 +38,11 @@ def bars(axes: Axes, points: list[Point], numeric: bool, **style: Any) -> None:
 def draw(path: Path, lines: Lines, across: str, up: str) -> None:
     """Draw every line under its name, the axes labelled ``across`` and ``up``; raises OSError when ``path`` cannot be written."""
     numeric = not any(isinstance(point[0], str) for line in lines.values() for point in line)
-    figure = Figure(figsize=(7, 4.5) if len(lines) <= BESIDE else (10, 4.5), layout="constrained")
+    figure = Figure(figsize=(7, 4.5) if len(lines) <= BESIDE else (10, max(4.5, 0.25 * len(lines))), layout="constrained")
     axes = figure.add_subplot()
+    colours = colormaps["tab10" if len(lines) <= 10 else "tab20"].colors
     for place, (name, points) in enumerate(lines.items()):
-        bars(axes, points, numeric, label=name, color=f"C{place % 10}", marker=MARKERS[place % len(MARKERS)])
+        bars(axes, points, numeric, label=name, color=colours[place % len(colours)], marker=MARKERS[place % len(MARKERS)])
     if numeric:
         ruler(axes, lines)
     axes.set_xlabel(across)

@@ -158,6 +158,27 @@ def names(value: str) -> list[str]:
     return [name.strip() for name in value.split(",") if name.strip()]
 
 
+def condition(value: str) -> tuple[str, list[float | str]]:
+    """Split KEY=VALUE,… into the key and its values, numbers where they are numbers."""
+    key, equals, values = value.partition("=")
+    if not (key and equals and names(values)):
+        raise argparse.ArgumentTypeError(f"'{value}' is not KEY=VALUE or KEY=VALUE,VALUE")
+    return key, [number(one) for one in names(values)]
+
+
+def meeting(rows: Iterable[Row], conditions: Iterable[tuple[str, list[float | str]]]) -> list[Row]:
+    """Rows whose settings meet all conditions."""
+    rows = list(rows)
+    for key, values in conditions:
+        there = sorted({row.settings[key] for row in rows if key in row.settings})
+        rows = [row for row in rows if key in row.settings and number(row.settings[key]) in values]
+        if not rows:
+            raise Fault(
+                f"no row has {key} {' or '.join(f'{v:g}' if isinstance(v, float) else v for v in values)}; there is {', '.join(there)}"
+            )
+    return rows
+
+
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line, checked as far as argparse can."""
     parser = argparse.ArgumentParser(
@@ -167,7 +188,15 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--format", choices=FORMATS, default="markdown", help="markdown (default), csv or latex")
     parser.add_argument("--published", action="store_true", help="add the literature's rows for the same data set and model")
     parser.add_argument("--columns", type=names, metavar="KEY,…", help="exactly these settings, then these numbers")
-    parser.add_argument("--sort", metavar="KEY", help="order rows by this column, lowest first")
+    parser.add_argument(
+        "--where",
+        type=condition,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE,…",
+        help="only rows with one of these values; may be repeated",
+    )
+    parser.add_argument("--sort", type=names, default=[], metavar="KEY,…", help="order rows by these columns, lowest first")
     parser.add_argument("--reverse", action="store_true", help="with --sort: highest first")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the table here instead of printing it")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw --y against --x into this PNG, a line for each other setting")
@@ -188,11 +217,13 @@ def report(options: argparse.Namespace) -> None:
             "; ".join(warnings) or f"there is no record.json below {where}" + (f" (unfinished: {'; '.join(stopped)})" if stopped else "")
         )
     rows = average(records)
-    check([*(options.columns or ()), *filter(None, [options.sort, options.x]), *([options.y] if options.plot else [])], rows)
+    wanted = [key for key, _ in options.where]
+    check([*(options.columns or ()), *options.sort, *wanted, *filter(None, [options.x]), *([options.y] if options.plot else [])], rows)
+    rows = meeting(rows, options.where)
     plain = ordered(rows, telling(rows))
-    rows = ordered(plain, [options.sort], options.reverse) if options.sort else plain
+    rows = ordered(plain, options.sort, options.reverse) if options.sort else plain
     pairs = {(row.settings.get("dataset"), row.settings.get("model")) for row in rows}
-    literature = ordered(published(pairs) if options.published else [], [options.sort] if options.sort else [], options.reverse)
+    literature = ordered(published(pairs) if options.published else [], options.sort, options.reverse)
     table = tabulate(rows, literature, stopped, options.columns)
     if options.published and not literature:
         table.notes.append(f"No published rows for {', '.join(f'{model} on {dataset}' for dataset, model in sorted(pairs, key=str))}.")

@@ -199,6 +199,23 @@ def test_sort_orders_by_number_and_reverse_turns_it_round_with_missing_values_la
     assert column(shown(tmp_path, "--sort", "accuracy.retrained", "--reverse"), "pruner") == ["a", "c", "b"]
 
 
+def test_sort_by_two_columns_orders_by_the_second_where_the_first_is_equal(tmp_path, shown):
+    folder(tmp_path, record(groups=10, retrained=0.9), record(groups=5, retrained=0.9), record(groups=20, retrained=0.8))
+    assert column(shown(tmp_path, "--sort", "accuracy.retrained,pruner.groups"), "pruner.groups") == ["20", "5", "10"]
+
+
+def test_where_keeps_the_rows_with_one_of_the_values_numbers_by_value_and_all_conditions_hold(tmp_path, shown):
+    folder(tmp_path, *(record(pruner, groups=groups) for pruner in ("a", "b", "c") for groups in (5, 10)))
+    text = shown(tmp_path, "--where", "pruner=a,c", "--where", "pruner.groups=10.0", "--columns", "pruner,pruner.groups")
+    assert lines(text)[1:] == [["a", "10"], ["c", "10"]]
+
+
+def test_where_without_a_row_names_the_values_there_are_and_a_condition_without_a_value_is_refused(tmp_path, failing):
+    assert "no row has pruner.groups 7; there is 20" in failing(folder(tmp_path, record()), "--where", "pruner.groups=7")
+    with pytest.raises(SystemExit):
+        main([str(tmp_path), "--where", "pruner.groups"])
+
+
 def test_csv_gives_back_every_number_exactly(tmp_path, shown):
     values = (0.1 + 0.2, 0.7654321987654321)
     text = shown(folder(tmp_path, record("gmi", retrained=values[0]), record("l1", retrained=values[1])), "--format", "csv")
@@ -267,9 +284,9 @@ def test_a_damaged_record_among_good_ones_is_a_warning_and_the_rest_is_shown(tmp
     assert str(tmp_path / "run1" / "record.json") in said.err and said.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("option", ["--columns", "--sort"])
+@pytest.mark.parametrize("option", [("--columns", "accuracy.retrain"), ("--sort", "accuracy.retrain"), ("--where", "accuracy.retrain=1")])
 def test_an_unknown_column_is_named_with_the_nearest(tmp_path, failing, option):
-    assert "'accuracy.retrain'; did you mean 'accuracy.retrained'?" in failing(folder(tmp_path, record()), option, "accuracy.retrain")
+    assert "'accuracy.retrain'; did you mean 'accuracy.retrained'?" in failing(folder(tmp_path, record()), *option)
 
 
 def test_output_is_written_whole_or_the_path_is_named(tmp_path, shown, failing):
