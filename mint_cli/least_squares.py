@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+ROUNDING = 1e-2  # least variance of inputs that the ridge counts with, as a share of their mean square: products are float32
 SPARSE = 0.1  # share of kept weights below which a product over the kept columns alone is faster (measured: 6 times at .02)
 
 
@@ -58,11 +59,15 @@ def add(moments: Moments, u: Tensor, t: Tensor, weight: Tensor) -> None:
 
 
 def normal(moments: Moments, ridge: float, centred: bool) -> Normal:
-    """Normal equations per unit of weight, with ``ridge`` times the mean variance of the inputs added to every input's variance."""
+    """Normal equations per unit of weight, with ``ridge`` times the mean variance of the inputs added to every input's variance.
+
+    Where no input varies at all (the layers before have lost everything) the weights come out as 0.
+    """
     n = moments.total
     inputs, targets = (moments.inputs / n, moments.targets / n) if centred else (0 * moments.inputs, 0 * moments.targets)
     gram = (moments.gram.tril() + moments.gram.tril(-1).T) / n - torch.outer(inputs, inputs)
-    gram.diagonal().add_(ridge * gram.diagonal().mean().clamp_min(torch.finfo(gram.dtype).tiny))
+    mean = torch.maximum(gram.diagonal().mean(), ROUNDING * moments.gram.diagonal().mean() / n)
+    gram.diagonal().add_(torch.where(mean > 0, ridge * mean, 1.0))
     cross = moments.cross / n - torch.outer(inputs, targets)
     return Normal(gram, cross, inputs, targets, moments.squares / n - targets.square())
 

@@ -48,6 +48,17 @@ def test_the_residual_is_the_variance_that_the_weights_leave(rows):
     torch.testing.assert_close(ls.residual(equations, weights), (error.square() * weight[:, None]).sum(0) / weight.sum())
 
 
+@pytest.mark.parametrize("value", [0.0, 0.1, 100.0])
+def test_of_inputs_that_never_vary_the_targets_mean_is_all_that_can_be_said(rows, value):
+    u, t, weight = (part.float() for part in rows)
+    flat, support = torch.full_like(u, value), torch.ones(3, 12, dtype=torch.bool)
+    equations = problem(flat, t, weight, ridge=0.01)
+    apart = ls.solve(equations, support)
+    for weights in (apart, ls.solve_jointly(equations, torch.ones(3, 3) + torch.eye(3), support, apart)):
+        said = weights @ flat[0].double() + equations.targets - weights @ equations.inputs
+        torch.testing.assert_close(said, equations.targets, rtol=0, atol=1e-4)
+
+
 def test_rows_in_pieces_give_the_same_problem_as_in_one(rows):
     whole, moments = problem(*rows, ridge=0.1), ls.empty(12, 3, torch.device("cpu"))
     for piece in torch.arange(400).split(33):
