@@ -88,7 +88,7 @@ def shared(support: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 
 def sparse_product(weights: Tensor, gram: Tensor, groups: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """``weights`` (o, k), 0 outside ``groups`` (from ``shared``), times ``gram`` (k, k), of which only the rows of kept columns are read."""
+    """``weights`` (o, k), 0 outside ``groups`` (from ``shared``), times ``gram`` (k, k), of which only rows of kept columns are read."""
     product = torch.zeros_like(weights)
     for rows, at in groups:
         product[rows] = weights[rows[:, None], at] @ gram[at]
