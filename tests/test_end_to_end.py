@@ -182,6 +182,11 @@ def test_a_failing_job_of_a_sweep_does_not_stop_the_others_and_is_named(tmp_path
     assert sorted(states) == ["completed", "failed"]
 
 
+def test_a_setting_that_only_the_swept_pruners_have_is_told_how_to_write(tmp_path):
+    result = mint_run(tmp_path, "-m", "pruner=l1,taylor", "pruner.criterion.normalise=true", *QUICK)
+    assert result.returncode == 1 and "++pruner.criterion.normalise" in result.stderr.strip().splitlines()[-1]
+
+
 def test_help_lists_the_groups_a_user_chooses_from(tmp_path):
     result = mint_run(tmp_path, "--help")
     assert result.returncode == 0 and "pruner: " in result.stdout and "mint-run" in result.stdout

@@ -1,0 +1,49 @@
+"""Every run that a benchmark script starts is one that mint-run accepts."""
+
+import os
+import shutil
+import subprocess
+from itertools import zip_longest
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from mint_cli.main import CONF, build
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+NAMES = ["resnet56_recovery", "vgg16_recovery", "resnet56_table", "vgg16_table", "vgg16_ablation"]
+
+
+def commands(tmp_path: Path, script: str, *names: str) -> list[list[str]]:
+    """The arguments of every mint-run that the script starts, none of them run."""
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    for name, body in (("scripts/run", '(printf "\\t%s" "$@"; echo) >> "$0.log"'), (".venv/bin/mint-table", "true")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    for weights in ("resnet56-4bfd9763.th", "vgg16_bn_cifar10_fp16.pth"):
+        (tmp_path / weights).touch()
+    shutil.copy(SCRIPTS / script, tmp_path / "scripts")
+    small = {"WEIGHTS": str(tmp_path), "EPOCHS": "0", "SEEDS": "0"}
+    subprocess.run([tmp_path / "scripts" / script, *names], env=os.environ | small, check=True)
+    return [line.split("\t")[1:] for line in (tmp_path / "scripts/run.log").read_text().splitlines()]
+
+
+def jobs(overrides: list[str]) -> list[list[str]]:
+    """What a sweep composes: first what all jobs share, then jobs that together take every choice."""
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    shared = [o.input_line for o in parsed if not o.is_sweep_override() and not o.key_or_group.startswith("hydra.")]
+    axes = [[f"{o.key_or_group}={value}" for value in o.sweep_string_iterator()] for o in parsed if o.is_sweep_override()]
+    return [shared, *([*shared, *(c or axes[i][0] for i, c in enumerate(choice))] for choice in zip_longest(*axes))]
+
+
+@pytest.mark.parametrize(("script", "names"), [("bench_cifar10", [name]) for name in NAMES] + [("bench_mnist_mlp", [])])
+def test_every_run_of_a_benchmark_composes_and_builds(tmp_path, script, names):
+    found = commands(tmp_path, script, *names)
+    assert found and all(arguments[0] == "-m" for arguments in found)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for arguments in found:
+            shared, *each = [compose("config", overrides=overrides) for overrides in jobs(arguments[1:])]
+            assert all(build(cfg) for cfg in each)
