@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import difflib
 import json
 import logging
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
@@ -70,6 +72,15 @@ def job(cfg: DictConfig) -> None:
     write(folder / "record.json", record)
     write(folder / "status.json", {"state": "completed", "seconds": time.time() - began})
     log.info("%s", summary(record, folder / "record.json"))
+
+
+class SweepTable(Callback):
+    """At the end of a sweep, however it ends, its table on stdout: rows of what is finished, jobs that are not by name."""
+
+    def on_multirun_start(self, config: DictConfig, **settings: Any) -> None:
+        from mint_cli import table
+
+        atexit.register(table.main, [config.hydra.sweep.dir])
 
 
 def carry_out(cfg: DictConfig) -> dict[str, Any]:

@@ -180,6 +180,8 @@ def test_a_failing_job_of_a_sweep_does_not_stop_the_others_and_is_named(tmp_path
     assert result.returncode == 1 and len(records(tmp_path)) == 1 and "not 0" in result.stdout + result.stderr
     states = [json.loads(p.read_text())["state"] for p in sorted(tmp_path.rglob("status.json"))]
     assert sorted(states) == ["completed", "failed"]
+    table = result.stdout[result.stdout.index("| sparsity.total") :]  # the sweep's own table ends it
+    assert "80.00 (1)" in table and "/0: failed (pruner.child_groups must lie between" in table
 
 
 def test_a_setting_that_only_the_swept_pruners_have_is_told_how_to_write(tmp_path):
