@@ -138,7 +138,7 @@ def reestimate_batch_norm(model: nn.Module, images: Images, count: int, rng: np.
 
     Any other transform biases them: on plain images a dense ResNet56 lost 1.5 points (papers.md 9).
     """
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = batch_norms(model)
     if not norms:
         return
     momenta = [m.momentum for m in norms]
@@ -153,6 +153,21 @@ def reestimate_batch_norm(model: nn.Module, images: Images, count: int, rng: np.
     for m, momentum in zip(norms, momenta, strict=True):
         m.momentum = momentum
         m.eval()
+
+
+def settle_constant_channels(model: nn.Module) -> None:
+    """Give a variance of 1 to channels of batch norms that vary less than bfloat16 resolves at their mean.
+
+    To a training in bfloat16 these were constants (no live inputs), which the norm maps to its bias.  Left at about 0, the
+    variance would make the rounding of that constant up to 1/√eps = 316 times as large wherever the network runs in float32.
+    """
+    for m in batch_norms(model):
+        m.running_var[m.running_var.sqrt() < torch.finfo(torch.bfloat16).eps / 2 * m.running_mean.abs()] = 1.0
+
+
+def batch_norms(model: nn.Module) -> list[nn.Module]:
+    """Every batch norm, in order of definition."""
+    return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
 
 def patches(

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from mint_cli import images as im
 from mint_cli.door import check_types
-from mint_cli.network import device_of, inference, spread, weighted_layers
+from mint_cli.network import device_of, inference, settle_constant_channels, spread, weighted_layers
 from mint_cli.protocol import DataError, Images, Masks, SettingError, Tensors
 from mint_cli.store import Context
 
@@ -80,6 +80,8 @@ def fit(model: nn.Module, images: Images, recipe: Recipe, seed: list[int], conte
         losses.append(train_epoch(forward, optimiser, images, recipe, [*seed, epoch], epoch, held))
         epochs.set_postfix(loss=f"{losses[-1]:.4f}")
         context.scratch.save(lambda: progress(model, optimiser, losses))
+    if recipe.precision == "bfloat16":
+        settle_constant_channels(model)
     return losses
 
 

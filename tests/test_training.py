@@ -92,6 +92,20 @@ def test_steps_and_cosine_reach_the_rates_their_formulas_name():
     assert learning_rate(cosine, 11) == pytest.approx(0, abs=1e-12)
 
 
+def test_channels_without_live_inputs_are_worth_their_bias_in_float32_after_a_training_in_bfloat16(images, context):
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(1, 8, 3, padding=1), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(288, 3)]
+    model = network.normalise_inputs(torch.nn.Sequential(*layers), (0.0,), (1.0,))
+    model[0].bias.data += 1.001  # not a number of bfloat16
+    masks = {"0": torch.arange(8)[:, None] < 4}
+    network.apply_masks(model, masks)
+    fit(model, images, replace(RECIPE, epochs=30, precision="bfloat16"), [0], context, masks)
+    with network.inference(model):
+        normed = model[1](model[0](images.pixels.float() / 255))
+    dead = normed[:, 4:] - model[1].bias[4:, None, None]
+    assert dead.abs().max() < 0.01 < 0.1 < normed[:, :4].std()
+
+
 def test_bfloat16_autocast_trains_too(images, context):
     model = build()
     fit(model, images, replace(RECIPE, precision="bfloat16"), [0], context)
