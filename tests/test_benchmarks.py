@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from mint_cli.main import CONF, build
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
-NAMES = ["resnet56_recovery", "vgg16_recovery", "resnet56_table", "vgg16_table", "vgg16_ablation"]
+NAMES = ["resnet56_recovery", "vgg16_recovery", "resnet56_table", "vgg16_table", "resnet56_long", "vgg16_long", "vgg16_ablation"]
 
 
 def commands(tmp_path: Path, script: str, *names: str) -> list[list[str]]:
