@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from mint_cli import checkpoint, group, signal
 from mint_cli import images as im
-from mint_cli.network import apply_masks, normalise_inputs, prunable_layers, reestimate_batch_norm, weight_counts
-from mint_cli.protocol import DataError, Estimate, Masks, Splits, Tensors
+from mint_cli.network import apply_masks, inference, normalise_inputs, prunable_layers, reestimate_batch_norm, weight_counts
+from mint_cli.protocol import DataError, Estimate, Images, Masks, Splits, Tensors
 from mint_cli.store import Artifact, Context
 from mint_cli.training import Recipe, evaluate, fit
 
@@ -153,8 +153,17 @@ def prune(
     apply_masks(model, masks)
     if batch_norm_images:
         reestimate_batch_norm(model, train_images, batch_norm_images, rng)
+    warn_of_collapse(model, train_images)
     tensors = prefixed("state", model.state_dict()) | prefixed("mask", masks)
     return tensors, measured(model, splits, context) | {"sparsity": sparsity(masks, counts), "weights": sizes(masks, counts)}
+
+
+def warn_of_collapse(model: nn.Module, images: Images) -> None:
+    """One warning line when no path from the images to the logits is left: seen from the logits, which are then all the same."""
+    with inference(model):
+        logits = model(im.plain(images, torch.arange(min(100, len(images))))).float()
+    if (logits - logits[0]).abs().max() <= 1e-5 * logits.abs().max():
+        log.warning("pruning has cut every path to the output, and retraining cannot mend it; lower pruner.sparsity or pruner.cap")
 
 
 def removed(masks: Masks, counts: dict[str, int]) -> dict[str, int]:

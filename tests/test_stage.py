@@ -1,0 +1,39 @@
+"""What a stage tells its user beside its result."""
+
+import logging
+
+import pytest
+import torch
+
+from mint_cli import network, stage
+from mint_cli.model.mlp import mlp
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return network.normalise_inputs(mlp((1, 6, 6), 3, hidden=[20, 10], dropout=0.1), (0.5,), (1.0,))
+
+
+def keep(out: int, entering: int, rows, columns) -> torch.Tensor:
+    mask = torch.zeros(out, entering, dtype=torch.bool)
+    mask[rows, columns] = True
+    return mask
+
+
+@pytest.mark.parametrize(("passed_on", "told"), [(3, False), (4, True)])
+def test_a_pruning_that_cuts_every_path_is_told_and_one_that_leaves_a_single_path_is_not(model, images, caplog, passed_on, told):
+    with torch.no_grad():
+        model.get_submodule("fc1").weight.abs_()  # alive on every image
+        model.get_submodule("fc1").bias.fill_(20.0)
+    network.apply_masks(model, {"fc1": keep(20, 36, 3, slice(None)), "fc2": keep(10, 20, slice(None), passed_on)})
+    with caplog.at_level(logging.WARNING):
+        stage.warn_of_collapse(model.eval(), images)
+    assert ("cut every path" in caplog.text) is told
+
+
+@pytest.mark.parametrize(("agreement", "told"), [(0.29, True), (0.31, False), (None, False)])
+def test_a_ranking_of_which_two_halves_hardly_agree_is_told_with_its_layers(caplog, agreement, told):
+    with caplog.at_level(logging.WARNING):
+        stage.warn_of_noise({"fc1": {"agreement": 0.9}, "fc2": {"agreement": agreement}})
+    assert ("mostly noise" in caplog.text and "fc2" in caplog.text and "fc1" not in caplog.text) is told
