@@ -136,7 +136,7 @@ def activations(
 def reestimate_batch_norm(model: nn.Module, images: Images, count: int, rng: np.random.Generator, batch_size: int = 500) -> None:
     """Set the statistics of every batch norm to their average over ``count`` images after the training transform.
 
-    Any other transform biases them: on plain images a dense ResNet56 lost 1.5 points (papers.md 9).
+    Any other transform biases them, and costs even a dense network accuracy.
     """
     norms = batch_norms(model)
     if not norms:

@@ -169,7 +169,10 @@ def condition(value: str) -> tuple[str, list[float | str]]:
 def meeting(rows: Iterable[Row], conditions: Iterable[tuple[str, list[float | str]]]) -> list[Row]:
     """Rows whose settings meet all conditions."""
     rows = list(rows)
+    settings = {key for row in rows for key in row.settings}
     for key, values in conditions:
+        if key not in settings:
+            raise Fault(f"--where takes settings, and {key} is a number that was measured")
         there = sorted({row.settings[key] for row in rows if key in row.settings})
         rows = [row for row in rows if key in row.settings and number(row.settings[key]) in values]
         if not rows:

@@ -12,7 +12,7 @@ def threshold(scores: Tensors, weights: dict[str, int], /, *, quantile: float, c
     """Remove every cell at or below the ``quantile`` of the unique scores, at most ``cap`` of a layer.
 
     Source: MINT, Algorithm 2.  With tied scores the share removed differs from the quantile: that is how the paper's
-    sparsities came about (papers.md 1.9, D7).  The cap holds exactly here, which it did not there.
+    sparsities came about.  The cap holds exactly here, which it did not there.
     """
     if not 0 <= quantile < 1:
         raise SettingError(f"pruner.allocation.quantile must lie in [0, 1), not {quantile}")
