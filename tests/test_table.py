@@ -212,7 +212,7 @@ def test_where_keeps_the_rows_with_one_of_the_values_numbers_by_value_and_all_co
 
 def test_where_without_a_row_names_the_values_there_are_and_a_condition_without_a_value_is_refused(tmp_path, failing):
     assert "no row has pruner.groups 7; there is 20" in failing(folder(tmp_path, record()), "--where", "pruner.groups=7")
-    assert "accuracy.dense is a number" in failing(folder(tmp_path, record()), "--where", "accuracy.dense=1")
+    assert "accuracy.dense is a number" in failing(tmp_path, "--where", "accuracy.dense=1")
     with pytest.raises(SystemExit):
         main([str(tmp_path), "--where", "pruner.groups"])
 
