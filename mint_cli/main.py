@@ -264,7 +264,7 @@ def unknown_setting(error: OmegaConfBaseException) -> str:
     close = difflib.get_close_matches(str(error.key), known, n=1)
     where = str(error.full_key).removesuffix(str(error.key))
     hint = f"did you mean {where}{close[0]}?" if close else f"there are {', '.join(known)}"
-    if {"-m", "--multirun"} & set(sys.argv):  # Hydra first composes what all jobs share, the default pruner with it
+    if not close and {"-m", "--multirun"} & set(sys.argv):  # Hydra first composes what all jobs share, the default pruner with it
         hint += f"; a setting that only the swept choices have is written ++{error.full_key}=…"
     return f"there is no setting {error.full_key}; {hint}"
 

@@ -19,6 +19,11 @@ def weighted_layers(model: nn.Module) -> dict[str, nn.Module]:
     return {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
 
 
+def batch_norms(model: nn.Module) -> dict[str, nn.Module]:
+    """Every batch norm that keeps statistics by name, in order of definition."""
+    return {name: m for name, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats}
+
+
 def weight_counts(model: nn.Module) -> dict[str, int]:
     """Weights (no biases) of every convolution and linear layer."""
     return {name: m.weight.numel() for name, m in weighted_layers(model).items()}
@@ -138,7 +143,7 @@ def reestimate_batch_norm(model: nn.Module, images: Images, count: int, rng: np.
 
     Any other transform biases them, and costs even a dense network accuracy.
     """
-    norms = batch_norms(model)
+    norms = list(batch_norms(model).values())
     if not norms:
         return
     momenta = [m.momentum for m in norms]
@@ -161,13 +166,8 @@ def settle_constant_channels(model: nn.Module) -> None:
     To a training in bfloat16 these were constants (no live inputs), which the norm maps to its bias.  Left at about 0, the
     variance would make the rounding of that constant up to 1/√eps = 316 times as large wherever the network runs in float32.
     """
-    for m in batch_norms(model):
+    for m in batch_norms(model).values():
         m.running_var[m.running_var.sqrt() < torch.finfo(torch.bfloat16).eps / 2 * m.running_mean.abs()] = 1.0
-
-
-def batch_norms(model: nn.Module) -> list[nn.Module]:
-    """Every batch norm, in order of definition."""
-    return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
 
 def patches(
@@ -205,7 +205,7 @@ class Passage(TorchFunctionMode):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self._norms = {id(m.running_mean): n for n, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+        self._norms = {id(m.running_mean): name for name, m in batch_norms(model).items()}
         self.entering = self.leaving = self.norm = self.added = self._followed = None
 
     def leave(self, entering: Tensor, leaving: Tensor) -> None:

@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from mint_cli.main import CONF, build
+from mint_cli.pipeline import plan
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 NAMES = ["resnet56_recovery", "vgg16_recovery", "resnet56_table", "vgg16_table", "resnet56_long", "vgg16_long", "vgg16_ablation"]
@@ -40,10 +41,10 @@ def jobs(overrides: list[str]) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(("script", "names"), [("bench_cifar10", [name]) for name in NAMES] + [("bench_mnist_mlp", [])])
-def test_every_run_of_a_benchmark_composes_and_builds(tmp_path, script, names):
+def test_every_run_of_a_benchmark_composes_and_is_another_experiment(tmp_path, script, names):
     found = commands(tmp_path, script, *names)
     assert found and all(arguments[0] == "-m" for arguments in found)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for arguments in found:
             shared, *each = [compose("config", overrides=overrides) for overrides in jobs(arguments[1:])]
-            assert all(build(cfg) for cfg in each)
+            assert len({plan(build(cfg))["retrain"].key for cfg in each}) == len(each)
