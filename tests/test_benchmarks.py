@@ -14,7 +14,16 @@ from mint_cli.main import CONF, build
 from mint_cli.pipeline import plan
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
-NAMES = ["resnet56_recovery", "vgg16_recovery", "resnet56_table", "vgg16_table", "resnet56_long", "vgg16_long", "vgg16_ablation"]
+NAMES = [
+    "resnet56_recovery",
+    "vgg16_recovery",
+    "resnet56_table",
+    "vgg16_table",
+    "resnet56_long",
+    "vgg16_long",
+    "resnet56_calibration",
+    "vgg16_ablation",
+]
 
 
 def commands(tmp_path: Path, script: str, *names: str) -> list[list[str]]:
