@@ -82,12 +82,17 @@ def root(metric: Tensor) -> Tensor:
     return ((vectors * values.clamp_min(1e-12).sqrt()) @ vectors.T).float()
 
 
-def dearest(cost: Tensor, removed: Tensor, sizes: Tensor) -> Tensor:
-    """Blocks kept, bool: of every size as many go as ``removed`` (bool, same shape) has, those that cost least."""
-    kept = torch.ones_like(removed)
+def dearest(cost: Tensor, mask: Tensor, child: Tensor, parent: Tensor) -> Tensor:
+    """Mask (out, in): from blocks of every size as many cells go as in ``mask``, block after block, those that ``cost`` least first.
+
+    The last block of a size may go in part, as in an allocation.
+    """
+    turn = group.expand(cost.flatten().argsort(stable=True).argsort().view(cost.shape), child, parent)  # no two blocks share theirs
+    sizes = group.expand(torch.bincount(child)[:, None] * torch.bincount(parent)[None, :], child, parent)
+    kept = torch.ones_like(mask)
     for size in sizes.unique():
         cells = (sizes == size).flatten().nonzero()[:, 0]
-        gone = cells[cost.flatten()[cells].argsort(stable=True)[: int(removed.flatten()[cells].sum())]]
+        gone = cells[turn.flatten()[cells].argsort(stable=True)[: int((~mask).flatten()[cells].sum())]]
         kept.view(-1)[gone] = False
     return kept
 
@@ -104,18 +109,18 @@ def worth(cost: Tensor) -> Tensor:
 
 
 def choose(problem: Problem, mask: Tensor, child: Tensor, parent: Tensor, growth: float, sweeps: int) -> tuple[Tensor, Tensor]:
-    """A mask (out, in) with as many blocks of every size as ``mask``, those that carry most, and the best weights (out, k) on it."""
+    """A mask (out, in) with as many cells as ``mask``, in the blocks that carry most, and the best weights (out, k) on it."""
     ready = layer(problem.equations, problem.metric, child, parent)
-    sizes = torch.bincount(child)[:, None] * torch.bincount(parent)[None, :]
-    removed = group.block_mean(mask, child, parent) == 0
-    count = depth(ready, float((~removed).sum(1).double().mean()), growth)
 
-    def solved(cost: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        kept = dearest(cost, removed, sizes)
-        chosen = group.expand(kept, child, parent)
-        return kept, chosen, cal.solve(problem, cal.support(chosen, problem.module))
+    def kept(mask: Tensor) -> Tensor:
+        return group.block_mean(mask, child, parent) > 0
 
-    kept, chosen, weights = solved(costs(ready, count))
+    def solved(cost: Tensor) -> tuple[Tensor, Tensor]:
+        chosen = dearest(cost, mask, child, parent)
+        return chosen, cal.solve(problem, cal.support(chosen, problem.module))
+
+    count = depth(ready, float(kept(mask).sum(1).double().mean()), growth)
+    chosen, weights = solved(costs(ready, count))
     for _ in range(sweeps):
-        kept, chosen, weights = solved(sweep(ready, weights, kept, count))
+        chosen, weights = solved(sweep(ready, weights, kept(chosen), count))
     return chosen, weights

@@ -9,7 +9,7 @@ from typing import Any
 from mint_cli import door, stage
 from mint_cli.protocol import SettingError
 from mint_cli.stage import Data, Network, Weights
-from mint_cli.store import Artifact, Step, Store, step
+from mint_cli.store import Artifact, Step, Store, line, step
 from mint_cli.training import Recipe
 
 
@@ -40,6 +40,8 @@ class Experiment:
         door.check_types("settings", Experiment, vars(self))
         if self.rounds < 1:
             raise SettingError(f"schedule.rounds must be at least 1, not {self.rounds}")
+        if self.seed < 0:
+            raise SettingError(f"seed must be at least 0, not {self.seed}")
         if self.rounds > 1 and "sparsity" not in self.allocation.keywords:
             raise SettingError("schedule.rounds above 1 needs an allocation with a sparsity")
 
@@ -67,13 +69,15 @@ def in_round(allocation: partial, share: float) -> partial:
 def run(e: Experiment, store: Store) -> dict[str, Any]:
     """Do what is not done yet and return the results of the experiment, as its record holds them."""
     steps = plan(e)
-    if not all(store.has(s) for s in steps.values()):
+    every = line(steps["retrain"])
+    if not all(store.has(s) for s in every):
         door.check(e)
-    artifacts = {name: store.get(s) for name, s in steps.items()}
-    return results(e, steps, artifacts)
+    artifacts = {s.key: store.get(s) for s in every}
+    seconds = {name: sum(artifacts[s.key].seconds for s in every if s.name == name) for name in steps}  # of all rounds
+    return results(e, steps, {name: artifacts[s.key] for name, s in steps.items()}, seconds)
 
 
-def results(e: Experiment, steps: dict[str, Step], artifacts: dict[str, Artifact]) -> dict[str, Any]:
+def results(e: Experiment, steps: dict[str, Step], artifacts: dict[str, Artifact], seconds: dict[str, float]) -> dict[str, Any]:
     """The measured part of a record."""
     names = {"dense": "train", "pruned": "prune", "retrained": "retrain"}
     metrics = {name: artifacts[stage_name].metrics for name, stage_name in names.items()}
@@ -81,7 +85,6 @@ def results(e: Experiment, steps: dict[str, Step], artifacts: dict[str, Artifact
     def of(split: str, metric: str) -> dict[str, float | None]:
         return {name: m[split] and m[split][metric] for name, m in metrics.items()}
 
-    seconds = {name: a.seconds for name, a in artifacts.items()}
     signal = artifacts["score"].metrics["signal"]
     agreements = [r["agreement"] for r in signal.values() if r["agreement"] is not None]
     return {

@@ -24,7 +24,7 @@ from mint_cli.protocol import Tensors
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3  # raise it when a stage's meaning changes: every key changes with it
+FORMAT = 4  # raise it when a stage's meaning changes: every key changes with it
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,15 @@ def step(stage: Callable, *inputs: Any) -> Step:
     return Step(stage, inputs)
 
 
+def line(last: Step) -> list[Step]:
+    """All steps that a step needs and the step itself, each once, none before what it needs."""
+    found: dict[str, Step] = {}
+    for needed in last.inputs:
+        if isinstance(needed, Step):
+            found |= {s.key: s for s in line(needed)}
+    return [*found.values(), last]
+
+
 def describe(value: Any) -> Any:
     """Plain JSON for whatever a result depends on: plug-ins by function and settings, steps by key, dataclasses by fields.
 
@@ -84,29 +93,41 @@ def fingerprint(name: str, *inputs: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Scratch:
-    """Where a long stage leaves its progress, so that a killed run goes on; gone when the stage is done."""
+    """Where a long stage leaves its progress, so that a killed run goes on; gone when the stage is done.
+
+    ``began`` is when the stage would have begun, had it never been cut off, on the clock of ``time.perf_counter``.
+    """
 
     path: Path
     seconds_between: float = 30.0
-    _last: list[float] = field(default_factory=lambda: [time.monotonic()])
+    began: float = field(default_factory=time.perf_counter)
+    saved: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """What the stage has taken so far, in all runs that got it as far as this."""
+        return time.perf_counter() - self.began
 
     def load(self) -> Tensors | None:
-        """The progress saved last, or None."""
+        """The progress saved last, or None; the seconds that it took count from now on."""
         try:
-            return safetensors.load_file(self.path) if self.path.exists() else None
-        except (SafetensorError, OSError):
+            tensors = safetensors.load_file(self.path)
+            self.began -= float(tensors.pop("seconds"))
+            return tensors
+        except (SafetensorError, OSError, KeyError):
             return None  # progress is a convenience: a damaged file only costs time
 
     def save(self, tensors: Callable[[], Tensors]) -> None:
         """Save progress unless the last save was less than ``seconds_between`` ago."""
-        if time.monotonic() - self._last[0] < self.seconds_between:
+        if time.perf_counter() - self.saved < self.seconds_between:
             return
-        aside = self.path.with_suffix(f".{os.getpid()}")
-        aside.write_bytes(safetensors.save(contiguous(tensors())))
+        aside = self.path.with_name(f"{self.path.name}.{os.getpid()}")
+        spent = torch.tensor(self.seconds, dtype=torch.float64)
+        aside.write_bytes(safetensors.save(contiguous(tensors() | {"seconds": spent})))
         aside.replace(self.path)
-        self._last[0] = time.monotonic()
+        self.saved = time.perf_counter()
 
 
 @dataclass(frozen=True)
@@ -133,21 +154,19 @@ class Store:
 
     def get(self, step: Step) -> Artifact:
         """Load the step's artifact, or take the step; of several jobs that need it at once, one works and the others wait."""
-        if (found := self._load(step)) is not None:
+        if (found := self._load(step, logging.DEBUG)) is not None:
             return found
         with sole_use(self.root / ".locks" / f"{step.name}-{step.key}", step.name):
-            return self._load(step) or self._make(step)
+            return self._load(step, logging.WARNING) or self._make(step)
 
     def _make(self, step: Step) -> Artifact:
         inputs = [self.get(value) if isinstance(value, Step) else value for value in step.inputs]
         scratch = Scratch(self.root / step.name / f".{step.key}.progress")
         scratch.path.parent.mkdir(parents=True, exist_ok=True)
         log.info("%s …", step.name)
-        start = time.perf_counter()
         tensors, metrics = step.stage(*inputs, Context(self.device, scratch))
-        seconds = time.perf_counter() - start
-        log.info("%s done in %.1f s", step.name, seconds)
-        artifact = Artifact(contiguous(tensors), metrics, seconds)
+        artifact = Artifact(contiguous(tensors), metrics, scratch.seconds)
+        log.info("%s done in %.1f s", step.name, artifact.seconds)
         self._publish(step, artifact)
         scratch.path.unlink(missing_ok=True)
         return artifact
@@ -168,20 +187,21 @@ class Store:
         try:
             for name, data in contents.items():
                 (aside / name).write_bytes(data)
+            shutil.rmtree(self.folder(step), ignore_errors=True)  # a damaged one
             aside.rename(self.folder(step))
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
 
-    def _load(self, step: Step) -> Artifact | None:
+    def _load(self, step: Step, level: int) -> Artifact | None:
+        """The step's artifact, or None where there is none or a damaged one, which is logged; a disk that fails raises OSError."""
         folder = self.folder(step)
         if not folder.exists():
             return None
         try:
             return load(folder)
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            log.warning("%s: artifact %s is damaged (%s) and is made anew", step.name, step.key, error)
-            shutil.rmtree(folder, ignore_errors=True)
+        except (FileNotFoundError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            log.log(level, "%s: artifact %s is damaged (%s) and is made anew", step.name, step.key, error)
             return None
 
 

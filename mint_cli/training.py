@@ -40,6 +40,8 @@ class Recipe:
         for name, low in (("epochs", 0), ("batch_size", 1), ("learning_rate", 0), ("momentum", 0), ("weight_decay", 0), ("warmup", 0)):
             if getattr(self, name) < low:
                 raise SettingError(f"recipe setting {name} must be at least {low}, not {getattr(self, name)}")
+        if not 0 <= self.label_smoothing <= 1:
+            raise SettingError(f"recipe setting label_smoothing must lie in [0, 1], not {self.label_smoothing}")
         for name, options in (("decay", ("step", "cosine")), ("precision", ("float32", "bfloat16"))):
             if getattr(self, name) not in options:
                 raise SettingError(f"recipe setting {name} must be one of {', '.join(options)}, not {getattr(self, name)}")
@@ -150,7 +152,8 @@ def restore(model: nn.Module, optimiser, saved: Tensors | None) -> list[float]:
     model.load_state_dict({k.removeprefix("state/"): v for k, v in saved.items() if k.startswith("state/")})
     for i, p in enumerate(model.parameters()):
         if f"momentum/{i}" in saved:
-            optimiser.state[p]["momentum_buffer"] = saved[f"momentum/{i}"].to(p.device).to(memory_format=torch.preserve_format)
+            # in the weight's own memory order (channels_last): the fused update pairs them by place in memory
+            optimiser.state[p]["momentum_buffer"] = torch.empty_like(p, requires_grad=False).copy_(saved[f"momentum/{i}"])
     return saved["losses"].tolist()
 
 

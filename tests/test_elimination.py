@@ -71,11 +71,12 @@ def test_of_two_outputs_whose_sum_alone_is_felt_the_second_answers_the_error_of_
     assert float(answered / alone) == pytest.approx(4.0, rel=0.02)
 
 
-def test_the_dearest_blocks_stay_and_as_many_of_every_size_go():
-    cost = torch.tensor([[3.0, 1.0, 2.0], [0.5, 4.0, 0.1]])
-    sizes = torch.tensor([[2, 2, 1], [2, 2, 1]])
-    removed = torch.tensor([[True, True, False], [False, False, True]])
-    assert el.dearest(cost, removed, sizes).tolist() == [[True, False, True], [False, True, False]]
+def test_the_dearest_blocks_stay_and_as_many_cells_of_every_size_go_block_after_block():
+    child, parent = torch.tensor([0, 1]), torch.tensor([0, 0, 1, 1, 2])  # blocks of 2, 2 and 1 cells
+    cost = torch.tensor([[3.0, 1.0, 9.0], [2.0, 4.0, 8.0]])
+    mask = torch.tensor([[True, False, False, False, True], [True, True, True, True, False]])
+    kept = el.dearest(cost, mask, child, parent)
+    assert kept.tolist() == [[True, True, False, False, True], [False, True, True, True, False]]
 
 
 def test_shares_of_energy_multiply_up_and_what_costs_nothing_is_worth_nothing():

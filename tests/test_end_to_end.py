@@ -216,6 +216,8 @@ def test_several_rounds_reach_the_asked_sparsity_and_keep_what_was_removed_remov
     assert mint_run(tmp_path, *QUICK, "pruner=l1", "schedule.rounds=2").returncode == 0
     (record,) = records(tmp_path)
     assert abs(record["sparsity"]["total"] - 0.8) < 1e-3 and len(finished(tmp_path, "prune")) == 2
+    spent = [json.loads((folder / "seconds.json").read_text()) for folder in finished(tmp_path, "retrain")]
+    assert len(spent) == 2 and record["seconds"]["retrain"] == pytest.approx(sum(spent))
 
 
 @pytest.mark.parametrize("model", ["mlp", "lenet5"])

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mint_cli.allocation.layer_quota import layer_quota
-from mint_cli.store import Store, fingerprint, step
+from mint_cli.store import Scratch, Store, fingerprint, step
 
 CPU = torch.device("cpu")
 
@@ -47,7 +47,7 @@ def test_a_finished_step_is_loaded_and_not_taken_again(tmp_path):
 
 def test_the_key_of_a_step_is_what_it_was_when_the_format_was_fixed():
     """Stored artifacts stay valid as long as this key stands; a change of meaning raises store.FORMAT instead."""
-    assert fingerprint("train", partial(layer_quota, sparsity=0.5, of="all"), 7) == "809a6fa2bd3fee84d680a837"
+    assert fingerprint("train", partial(layer_quota, sparsity=0.5, of="all"), 7) == "7d39749b1e7f7ce85eee446f"
 
 
 def test_the_key_changes_with_every_setting_and_with_nothing_else(tmp_path):
@@ -75,6 +75,41 @@ def test_a_damaged_artifact_is_noticed_and_made_anew(tmp_path, caplog, name, dam
         again = store.get(s)
     assert times_made(log) == 2 and "damaged" in caplog.text
     assert torch.equal(again.tensors["x"], torch.full((3,), 3.0))
+
+
+def test_a_disk_that_fails_to_read_costs_no_artifact(tmp_path, monkeypatch):
+    log, store = Log(tmp_path / "log"), Store(tmp_path / "store", CPU)
+    s = step(make, 3, log)
+    store.get(s)
+
+    def fails(self):
+        raise OSError(24, "Too many open files", str(self))
+
+    with monkeypatch.context() as broken, pytest.raises(OSError, match="Too many open files"):
+        broken.setattr(Path, "read_bytes", fails)
+        store.get(s)
+    store.get(s)
+    assert times_made(log) == 1
+
+
+def test_the_seconds_of_a_stage_that_was_cut_off_count_all_its_runs(tmp_path):
+    first = Scratch(tmp_path / "progress", seconds_between=0.0, began=time.perf_counter() - 100)
+    first.save(lambda: {"x": torch.zeros(1)})
+    again = Scratch(tmp_path / "progress")
+    assert again.load().keys() == {"x"} and 100 <= again.seconds < 200
+
+
+def test_progress_left_half_written_is_not_in_the_way_of_the_artifact(tmp_path, monkeypatch):
+    """A process that was killed while it saved leaves a file, and the next may have the same number."""
+    store, s = Store(tmp_path / "store", CPU), step(make, 3, Log(tmp_path / "log"))
+    scratch = Scratch(store.root / s.name / f".{s.key}.progress", seconds_between=0.0)
+    scratch.path.parent.mkdir(parents=True)
+    monkeypatch.setattr(Path, "replace", lambda *paths: None)
+    scratch.save(lambda: {"x": torch.zeros(1)})
+    monkeypatch.undo()
+    assert len(list(scratch.path.parent.iterdir())) == 1
+    store.get(s)
+    assert store.has(s)
 
 
 def test_the_same_step_writes_the_same_bytes_in_two_stores(tmp_path):

@@ -74,6 +74,23 @@ def test_a_training_that_was_cut_off_ends_as_if_it_had_not_been(images, tmp_path
     assert equal(whole, state_after(images, context("cut")))
 
 
+def test_momentum_returns_in_the_memory_order_of_its_weight(images, tmp_path):
+    """The fused update pairs weight and momentum by their place in memory, and convolutions lie channels last."""
+    scratch = Scratch(tmp_path / "cut", seconds_between=0.0)
+    device = torch.device("cpu")
+    whole, cut = (
+        torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 3, 4), torch.nn.Flatten()) for _ in range(2)
+    )
+    cut.load_state_dict(whole.state_dict())
+    recipe = replace(RECIPE, epochs=2, decay="step", milestones=[])
+    for model in (whole, cut):
+        network.normalise_inputs(model, (0.0,), (1.0,))
+    fit(whole, images, recipe, [0], Context(device, Scratch(tmp_path / "whole", seconds_between=0.0)))
+    fit(cut, images, replace(recipe, epochs=1), [0], Context(device, scratch))
+    fit(cut, images, recipe, [0], Context(device, scratch))
+    assert equal(whole.state_dict(), cut.state_dict())
+
+
 def test_a_loss_that_is_not_finite_stops_with_epoch_and_step(images, context):
     with pytest.raises(DataError, match=r"epoch \d+, step \d+"):
         state_after(images, context, replace(RECIPE, learning_rate=1e30))

@@ -51,6 +51,17 @@ def test_unequal_groups_stay_whole_and_lose_as_many_blocks_of_every_size(model, 
     assert int(chosen["inner"].sum()) == int(masks["inner"].sum())
 
 
+def test_a_mask_that_cuts_a_block_in_two_loses_exactly_as_many_connections(model, noise, settings):
+    child, parent = group.labels(8, 3), group.labels(6, 2)
+    mask = torch.ones(8, 6, dtype=torch.bool)
+    mask.view(-1)[:13] = False
+    chosen, _ = eliminate(
+        model, {"inner": mask}, noise, np.random.default_rng(0), **settings, growth=2.0, sweeps=1, child_groups=3, parent_groups=2
+    )
+    partial = group.block_mean(chosen["inner"], child, parent)
+    assert int((~chosen["inner"]).sum()) == 13 and int(((partial > 0) & (partial < 1)).sum()) <= 2  # one of either size of block
+
+
 def test_full_and_empty_masks_stay_full_and_empty(model, masks, noise, settings, single):
     ends = {"inner": torch.ones_like(masks["inner"]), "outer": torch.zeros_like(masks["outer"])}
     chosen, changed = eliminate(model, ends, noise, np.random.default_rng(0), **settings, **single)
