@@ -47,10 +47,14 @@ class Calibration:
 
 
 def check(shapes: Shapes, labels: Tensor, /, *, calibration_images: int, **settings) -> None:
-    """SettingError unless there are so many training images and shares are shares."""
+    """SettingError unless there are so many training images, shares are shares, and every layer has rows and a ridge."""
     for name in ("measured", "joint"):
         if not 0 <= settings[name] < 1:
             raise SettingError(f"calibration setting {name} must lie in [0, 1), not {settings[name]}")
+    if settings["positions"] < 1:
+        raise SettingError(f"pruner.calibration_positions must be at least 1, not {settings['positions']}")
+    if not settings["ridge"] > 0:
+        raise SettingError(f"calibration setting ridge must be above 0, not {settings['ridge']}: inputs that never vary have no weights")
     if not 1 <= calibration_images <= len(labels):
         raise SettingError(f"pruner.calibration_images must lie between 1 and {len(labels)}, the training images, not {calibration_images}")
 
@@ -59,7 +63,7 @@ def start(
     images: Images, rng: np.random.Generator, count: int, positions: int, measured: float, joint: float, ridge: float, batch_size: int
 ) -> Calibration:
     """The calibration of one criterion or compensation, its settings checked."""
-    check({}, images.labels, calibration_images=count, measured=measured, joint=joint)
+    check({}, images.labels, calibration_images=count, positions=positions, measured=measured, joint=joint, ridge=ridge)
     return Calibration(images, count, positions, measured, joint, ridge, batch_size, int(rng.integers(2**31)))
 
 

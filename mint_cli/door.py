@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -14,6 +14,8 @@ import torch
 
 from mint_cli.network import layer_shapes, prunable_layers, weight_counts
 from mint_cli.protocol import SettingError
+
+BY_LAYER = ("caps", "child_groups", "parent_groups")  # settings that may be a mapping from layers
 
 
 def bind(plugin: partial) -> None:
@@ -59,19 +61,36 @@ def nearest(name: str, known: list[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"it has {', '.join(known) or 'none'}"
 
 
+def check_layers(plugin: partial, layers: Collection[str]) -> None:
+    """SettingError if a setting by layer names one that the network does not have; skipped layers may be named."""
+    for name in BY_LAYER:
+        setting = plugin.keywords.get(name)
+        for layer in setting if isinstance(setting, dict) else ():
+            if layer not in layers and (layer != "default" or name == "caps"):
+                raise SettingError(f"pruner.{name} names layer {layer}, which the network does not have; {nearest(layer, list(layers))}")
+
+
 def check(experiment) -> None:
     """Raise SettingError or DataError for whatever would fail later: layers, groups, samples, quotas, files."""
     labels = experiment.data.splits.train.labels
+    wanted = experiment.batch_norm_images
+    if wanted and not 2 <= wanted <= len(labels):
+        raise SettingError(f"pruner.batch_norm_images must be 0 or lie between 2 and {len(labels)}, the training images, not {wanted}")
     model = experiment.network.build()
+    counts = weight_counts(model)
     layers = prunable_layers(model, experiment.skip)
     if not layers:
         raise SettingError("pruner.skip leaves no layer to prune")
     shapes = layer_shapes(model, layers, tuple(experiment.data.splits.train.pixels.shape[1:]))
+    for plugin in (experiment.criterion, experiment.allocation, experiment.compensation):
+        check_layers(plugin, counts)
+        if plugin.keywords.get("batch_size", 1) < 1:
+            raise SettingError(f"setting batch_size of {plugin.func.__name__} must be at least 1, not {plugin.keywords['batch_size']}")
     for plugin in (experiment.criterion, experiment.compensation):
         precondition(plugin)(shapes, labels, **plugin.keywords)
         for nested in (v for v in plugin.keywords.values() if isinstance(v, partial)):  # an estimator
             precondition(nested)(**nested.keywords)
-    experiment.allocation({name: torch.zeros(shape[:2]) for name, shape in shapes.items()}, weight_counts(model))  # quotas reachable?
+    experiment.allocation({name: torch.zeros(shape[:2]) for name, shape in shapes.items()}, counts)  # quotas reachable?
 
 
 def precondition(plugin: partial) -> Callable[..., None]:

@@ -18,7 +18,7 @@ def count(setting: Groups, layer: str, channels: int, name: str) -> int:
     if not isinstance(value, int) or not 1 <= value <= channels:
         raise SettingError(
             f"pruner.{name} must lie between 1 and {channels}, the channels of layer {layer}, not {value}; "
-            f"one layer alone is set by 'pruner.{name}={{default: …, {layer}: …}}'"
+            f"one layer alone is set by '++pruner.{name}={{default: …, {layer}: …}}'"
         )
     return value
 
@@ -48,10 +48,6 @@ def of_layer(layer: str, out: int, entering: int, child_groups: Groups, parent_g
 
 
 def check(shapes: Shapes, child_groups: Groups, parent_groups: Groups) -> None:
-    """SettingError unless every layer's group counts lie within its channels and every named layer exists."""
-    for name, setting in (("child_groups", child_groups), ("parent_groups", parent_groups)):
-        unknown = set(setting) - set(shapes) - {"default"} if isinstance(setting, dict) else ()
-        if unknown:
-            raise SettingError(f"pruner.{name} names layer {sorted(unknown)[0]}; the prunable layers are {', '.join(shapes)}")
+    """SettingError unless every layer's group counts lie within its channels."""
     for layer, (out, entering, *_) in shapes.items():
         of_layer(layer, out, entering, child_groups, parent_groups)

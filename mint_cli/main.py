@@ -36,6 +36,8 @@ SIGNAL = {
     "tied": "tied",
 }
 
+BY_LAYER = ("caps", "groups", "child_groups", "parent_groups")  # settings that may be a mapping from layers
+
 HERE = Path(__file__).parent
 CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"  # in a wheel; in a checkout
 
@@ -62,6 +64,7 @@ def main() -> None:
 def job(cfg: DictConfig) -> None:
     """One job: the configuration becomes an experiment, the experiment a record."""
     folder, began = Path(HydraConfig.get().runtime.output_dir), time.time()
+    write(folder / "status.json", {"state": "running"})  # stays when the job is killed
     try:
         record = carry_out(cfg)
     except Exception as error:
@@ -96,6 +99,8 @@ def carry_out(cfg: DictConfig) -> dict[str, Any]:
         torch.set_num_threads(cfg.threads)
         os.environ["NUMBA_NUM_THREADS"] = str(cfg.threads)  # read when numba is first imported, later than this
     device = device_named(cfg.device)
+    if device.index is not None:
+        torch.cuda.set_device(device)  # kernels are launched on the device of the process
     choices = HydraConfig.get().runtime.choices
     names = {name: choices[name] for name in ("dataset", "model", "pruner", "schedule")}
     return {
@@ -263,6 +268,8 @@ def unknown_setting(error: OmegaConfBaseException) -> str:
     known = [str(k) for k in error.parent_node]
     close = difflib.get_close_matches(str(error.key), known, n=1)
     where = str(error.full_key).removesuffix(str(error.key))
+    if where.rstrip(".").rpartition(".")[2] in BY_LAYER:
+        return f"there is no setting {error.full_key} yet; a layer is added by ++{error.full_key}=…"
     hint = f"did you mean {where}{close[0]}?" if close else f"there are {', '.join(known)}"
     if not close and {"-m", "--multirun"} & set(sys.argv):  # Hydra first composes what all jobs share, the default pruner with it
         hint += f"; a setting that only the swept choices have is written ++{error.full_key}=…"

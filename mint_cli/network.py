@@ -122,7 +122,7 @@ def channel_means(activation: Tensor) -> Tensor:
 def activations(
     model: nn.Module, layers: list[str], images: Images, index: Tensor, batch_size: int = 500
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Each layer's own input (parents) and output (children) channels, averaged over space: float32 (n, channels) on the CPU.
+    """Each layer's own input (parents) and output (children) channels, averaged over space: float32 (n, channels).
 
     Row i of both is the same image, ``index[i]``, without the training transform.  A layer's input is taken where it
     enters: after normalisation, activation, pooling, addition or concatenation.
@@ -130,7 +130,7 @@ def activations(
     parts: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in layers}
 
     def record(name: str, entering: Tensor, leaving: Tensor) -> None:
-        parts[name].append((channel_means(entering).float().cpu(), channel_means(leaving).float().cpu()))
+        parts[name].append((channel_means(entering).float(), channel_means(leaving).float()))
 
     with inference(model), hooked(model, layers, record):
         for chunk in index.split(batch_size):
@@ -141,7 +141,8 @@ def activations(
 def reestimate_batch_norm(model: nn.Module, images: Images, count: int, rng: np.random.Generator, batch_size: int = 500) -> None:
     """Set the statistics of every batch norm to their average over ``count`` images after the training transform.
 
-    Any other transform biases them, and costs even a dense network accuracy.
+    Any other transform biases them, and costs even a dense network accuracy.  Batches are as equal as can be, because each
+    counts the same.
     """
     norms = list(batch_norms(model).values())
     if not norms:
@@ -153,7 +154,7 @@ def reestimate_batch_norm(model: nn.Module, images: Images, count: int, rng: np.
         m.train()
     index = torch.from_numpy(rng.permutation(len(images))[:count])
     with torch.no_grad():
-        for chunk in index.split(batch_size):
+        for chunk in index.tensor_split(-(-len(index) // batch_size)):
             model(im.augmented(images, chunk, rng).to(device_of(model)))
     for m, momentum in zip(norms, momenta, strict=True):
         m.momentum = momentum
@@ -184,7 +185,7 @@ def patches(
             at = torch.from_numpy(rng.integers(0, unfolded.shape[2], len(leaving))).to(leaving.device)
             rows = torch.arange(len(leaving), device=leaving.device)
             entering, leaving = unfolded[rows, :, at], leaving.flatten(2)[rows, :, at]
-        parts[name].append((entering.float().cpu(), leaving.float().cpu()))
+        parts[name].append((entering.float(), leaving.float()))
 
     with inference(model), hooked(model, layers, record):
         for chunk in index.split(batch_size):

@@ -119,7 +119,7 @@ def read(path: Path) -> Record:
 
 
 def unfinished(path: Path) -> str:
-    """One phrase on a run without a record, from its ``status.json``; empty when it neither failed nor stopped half-way."""
+    """One phrase on a run from its ``status.json``; empty when it neither failed nor stopped half-way."""
     try:
         status = json.loads(path.read_text(encoding="utf-8"))
         state = status["state"]
@@ -132,15 +132,19 @@ def unfinished(path: Path) -> str:
 
 
 def gather(folders: Iterable[Path]) -> tuple[list[Record], list[str], list[str]]:
-    """Find the records below ``folders``, each configuration and seed once (the latest); also phrases on unfinished runs and warnings."""
+    """Find the records below ``folders``, each configuration and seed once (the latest); also phrases on unfinished runs and warnings.
+
+    A run that is not finished may stand in the folder of an earlier one, whose record counts.
+    """
     latest: dict[Any, Record] = {}
     stopped, warnings = [], []
     for folder in folders:
         if not folder.is_dir():
             raise Fault(f"there is no folder {folder}")
         for root, _, files in sorted(os.walk(folder)):
+            if "status.json" in files:
+                stopped += filter(None, [unfinished(Path(root, "status.json"))])
             if "record.json" not in files:
-                stopped += filter(None, [unfinished(Path(root, "status.json"))] if "status.json" in files else [])
                 continue
             try:
                 record = read(Path(root, "record.json"))

@@ -85,7 +85,11 @@ def tabulate(rows: list[Row], literature: list[Row], stopped: list[str], chosen:
     present = {key for row in rows for key in row.metrics}
     columns = chosen or apart + [key for key in METRICS if key in present or key != "agreement"]
     settings = [key for key in columns if any(key in row.settings for row in rows)]
-    notes = [*remarks(rows, columns), *([LITERATURE] if literature else []), *(f"Unfinished, no record: {run}." for run in stopped)]
+    notes = [
+        *remarks(rows, columns),
+        *([LITERATURE] if literature else []),
+        *(f"Unfinished, without a record of its own: {run}." for run in stopped),
+    ]
     return Table(settings, [key for key in columns if key not in settings], rows, literature, notes)
 
 

@@ -76,4 +76,4 @@ def test_the_settings_of_a_pair_come_by_themselves_and_yield_to_the_command_line
 
 def test_a_group_setting_reaches_both_sides_of_the_criterion():
     cfg = composed("pruner.groups=7")
-    assert cfg.pruner.criterion.parent_groups == 7 and cfg.pruner.criterion.child_groups.default == 7
+    assert cfg.pruner.criterion.parent_groups == 7 and cfg.pruner.criterion.child_groups == 7

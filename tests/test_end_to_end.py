@@ -150,6 +150,15 @@ BAD = {
     "pruner.cap=0.5": "at most 0.5",
     "pruner.skip=[fc9]": "fc1, fc2, fc3.*not fc9",
     "device=cuda:99": "device",
+    "seed=-1": "seed must be at least 0, not -1",
+    "schedule.train.label_smoothing=2.0": r"label_smoothing must lie in \[0, 1\], not 2.0",
+    "pruner.batch_norm_images=-200": "batch_norm_images must be 0 or lie between 2 and .*not -200",
+    "++pruner.caps={fc_2: 0.5}": "pruner.caps names layer fc_2.*did you mean fc2",
+    "pruner.child_groups={default: 5, fc_1: 3}": "pruner.child_groups names layer fc_1.*did you mean fc1",
+    "pruner.caps={fc2: 0.5}": r"a layer is added by \+\+pruner.caps.fc2=",
+    "pruner=elimination pruner.compensation.ridge=0": "ridge must be above 0, not 0",
+    "pruner=elimination pruner.calibration_positions=0": "calibration_positions must be at least 1, not 0",
+    "pruner=elimination pruner.compensation.batch_size=0": "batch_size of eliminate must be at least 1, not 0",
 }
 
 
@@ -157,11 +166,46 @@ BAD = {
 def test_bad_input_fails_with_one_sentence_and_leaves_no_artifact(tmp_path, override):
     import re
 
-    result = mint_run(tmp_path, *QUICK, override)
+    result = mint_run(tmp_path, *QUICK, *([override] if "{" in override else override.split()))
     assert result.returncode == 1
     sentence = result.stderr.strip().splitlines()[-1]
     assert re.search(BAD[override], sentence) and sentence.startswith("mint-run: ") and "Traceback" not in result.stderr
     assert not list(tmp_path.rglob("*.safetensors")) and not records(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "override", ["pruner.skip=[fc3]", "model.hidden=[100]", "pruner.groups={default: 20, fc3: 10}", "++pruner.caps={fc2: 0.5, fc3: 0.5}"]
+)
+def test_settings_by_layer_work_with_the_default_network(tmp_path, override):
+    quick = [q for q in QUICK if "groups" not in q or "groups" not in override]
+    result = mint_run(tmp_path, *quick, "pruner=l1", "pruner.sparsity=0.5", override)
+    assert result.returncode == 0, result.stderr
+
+
+def test_an_interrupted_job_of_a_sweep_is_named_below_its_table(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "mint_cli.main",
+        "-m",
+        *QUICK,
+        "pruner=l1",
+        "schedule.retrain.epochs=0,100000",
+        "hydra.sweep.dir=sweep",
+    ]
+    environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT)}
+    job = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )  # fmt: skip
+    try:
+        while not (tmp_path / "sweep" / "1" / "status.json").exists():
+            time.sleep(0.05)
+            assert job.poll() is None
+        job.send_signal(signal.SIGINT)
+        assert "Unfinished, without a record of its own: sweep/1: running" in job.communicate(timeout=60)[0]
+    finally:
+        job.kill()
 
 
 def test_missing_data_is_told_with_the_files_that_are_expected(tmp_path):

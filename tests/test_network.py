@@ -59,7 +59,7 @@ def test_skipped_layers_are_left_out_and_unknown_ones_refused_with_the_names_the
 def test_reestimated_statistics_are_those_of_the_images():
     model = network.normalise_inputs(nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3)), (0.0,), (1.0,)).eval()
     grey = Images(torch.randint(0, 256, (60, 1, 8, 8), dtype=torch.uint8), torch.zeros(60, dtype=torch.long))
-    network.reestimate_batch_norm(model, grey, 60, np.random.default_rng(0), batch_size=20)
+    network.reestimate_batch_norm(model, grey, 60, np.random.default_rng(0), batch_size=25)
     out = model[0](grey.pixels.float() / 255)
     torch.testing.assert_close(model[1].running_mean, out.mean((0, 2, 3)).detach(), atol=1e-5, rtol=1e-4)
     assert not model[1].training and model[1].momentum == 0.1

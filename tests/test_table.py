@@ -256,9 +256,16 @@ def test_a_failed_run_is_listed_below(tmp_path, shown):
     folder(tmp_path, record())
     (tmp_path / "lost").mkdir()
     (tmp_path / "lost" / "status.json").write_text(json.dumps({"state": "failed", "error": "no space"}))
-    (tmp_path / "run0" / "status.json").write_text(json.dumps({"state": "failed"}))
+    (tmp_path / "run0" / "status.json").write_text(json.dumps({"state": "completed"}))
     notes = [line for line in shown(tmp_path).splitlines() if "Unfinished" in line]
-    assert notes == [f"- Unfinished, no record: {tmp_path / 'lost'}: failed (no space)."]
+    assert notes == [f"- Unfinished, without a record of its own: {tmp_path / 'lost'}: failed (no space)."]
+
+
+def test_a_record_that_a_later_run_in_its_folder_failed_to_replace_counts_and_the_failure_is_told(tmp_path, shown):
+    folder(tmp_path, record())
+    (tmp_path / "run0" / "status.json").write_text(json.dumps({"state": "running"}))
+    text = shown(tmp_path)
+    assert "(1)" in text and f"Unfinished, without a record of its own: {tmp_path / 'run0'}: running." in text
 
 
 def test_a_missing_folder_is_named(tmp_path, failing):

@@ -43,7 +43,7 @@ def gmi(
     check(splits=splits, scale=scale)
     x, p = sides(child, parent, child_groups, parent_groups, LEAST_ROWS)
     x, p, own, rest = _scaled(x, p, scale)
-    where = tree.device()
+    where = tree.device(child)
     positions, step = grid(p.values)
     x_values, positions = (x.values / step).to(where), positions.to(where)
     scores = []

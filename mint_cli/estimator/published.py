@@ -47,7 +47,7 @@ def published(
     check(splits=splits, unpaired=unpaired)
     x, p = sides(child, parent, child_groups, parent_groups, LEAST_ROWS)
     positions, step = grid(p.values)
-    positions = positions.to(tree.device())
+    positions = positions.to(tree.device(child))
     scores = [silence_dead(_draw(x, p, positions, step, unpaired, rng), x, p) for _ in range(splits)]
     return from_splits(scores)
 

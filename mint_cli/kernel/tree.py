@@ -7,7 +7,6 @@ Trees are exact; ties go to the lowest vertex, then to the lowest tree end (Prim
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 from collections.abc import Callable, Iterator
 
@@ -24,10 +23,9 @@ PARTS_PER_LAUNCH = 16  # parent parts that a GPU holds at once, so that its proc
 Reader = Callable[[Tensor, int], Tensor]
 
 
-@functools.cache
-def device() -> torch.device:
-    """Where trees grow: the GPU where torch sees one and Triton is installed, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() and importlib.util.find_spec("triton") else "cpu")
+def device(samples: Tensor) -> torch.device:
+    """Where trees of these samples grow: their own GPU where Triton is installed, else the CPU."""
+    return samples.device if samples.is_cuda and importlib.util.find_spec("triton") else torch.device("cpu")
 
 
 def spanning_trees(base: Tensor, child: Tensor, starts: Tensor, drop_zero: bool, names: Tensor | None = None) -> Tensor:

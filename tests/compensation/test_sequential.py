@@ -86,7 +86,7 @@ def test_more_images_than_there_are_is_refused(model, masks, noise, settings):
 @pytest.mark.parametrize("count", [0, 301])
 def test_more_calibration_images_than_there_are_is_refused_before_any_work(count):
     with pytest.raises(SettingError, match=f"calibration_images must lie between 1 and 300.*not {count}"):
-        check({}, torch.zeros(300), calibration_images=count, positions=4, measured=0.5, joint=0.0)
+        check({}, torch.zeros(300), calibration_images=count, positions=4, measured=0.5, joint=0.0, ridge=0.01)
 
 
 @pytest.mark.parametrize("name", ["measured", "joint"])

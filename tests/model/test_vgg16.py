@@ -1,9 +1,11 @@
 """VGG16: the published counts, the names of its layers."""
 
+import pytest
 import torch
 
 from mint_cli.model.vgg16 import vgg16
 from mint_cli.network import weight_counts
+from mint_cli.protocol import SettingError
 
 
 def test_it_has_the_published_number_of_weights_layer_by_layer():
@@ -15,3 +17,8 @@ def test_it_has_the_published_number_of_weights_layer_by_layer():
 
 def test_it_takes_images_to_one_logit_a_class():
     assert vgg16((1, 32, 32), 7).eval()(torch.zeros(2, 1, 32, 32)).shape == (2, 7)
+
+
+def test_images_that_five_poolings_do_not_leave_one_pixel_of_are_refused():
+    with pytest.raises(SettingError, match="32×32 to 63×63 pixels, not 28×28"):
+        vgg16((1, 28, 28), 10)
