@@ -67,7 +67,9 @@ def check_layers(plugin: partial, layers: Collection[str]) -> None:
         setting = plugin.keywords.get(name)
         for layer in setting if isinstance(setting, dict) else ():
             if layer not in layers and (layer != "default" or name == "caps"):
-                raise SettingError(f"pruner.{name} names layer {layer}, which the network does not have; {nearest(layer, list(layers))}")
+                raise SettingError(
+                    f"pruner.{name} names layer {layer}, which the network does not have; {nearest(str(layer), list(layers))}"
+                )
 
 
 def check(experiment) -> None:

@@ -268,8 +268,9 @@ def unknown_setting(error: OmegaConfBaseException) -> str:
     known = [str(k) for k in error.parent_node]
     close = difflib.get_close_matches(str(error.key), known, n=1)
     where = str(error.full_key).removesuffix(str(error.key))
-    if where.rstrip(".").rpartition(".")[2] in BY_LAYER:
-        return f"there is no setting {error.full_key} yet; a layer is added by ++{error.full_key}=…"
+    if (parent := where.rstrip(".")).rpartition(".")[2] in BY_LAYER:
+        layers = str(error.key) if parent.endswith("caps") else f"default: …, {error.key}"
+        return f"there is no setting {error.full_key} yet; a layer is added by '++{parent}={{{layers}: …}}'"
     hint = f"did you mean {where}{close[0]}?" if close else f"there are {', '.join(known)}"
     if not close and {"-m", "--multirun"} & set(sys.argv):  # Hydra first composes what all jobs share, the default pruner with it
         hint += f"; a setting that only the swept choices have is written ++{error.full_key}=…"

@@ -72,9 +72,11 @@ def run(e: Experiment, store: Store) -> dict[str, Any]:
     every = line(steps["retrain"])
     if not all(store.has(s) for s in every):
         door.check(e)
-    artifacts = {s.key: store.get(s) for s in every}
-    seconds = {name: sum(artifacts[s.key].seconds for s in every if s.name == name) for name in steps}  # of all rounds
-    return results(e, steps, {name: artifacts[s.key] for name, s in steps.items()}, seconds)
+    artifacts, seconds = {}, dict.fromkeys(steps, 0.0)
+    for s in every:
+        artifacts[s.name] = store.get(s)  # in the end those of the last round
+        seconds[s.name] += artifacts[s.name].seconds
+    return results(e, steps, artifacts, seconds)
 
 
 def results(e: Experiment, steps: dict[str, Step], artifacts: dict[str, Artifact], seconds: dict[str, float]) -> dict[str, Any]:

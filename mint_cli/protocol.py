@@ -14,8 +14,8 @@ defaults.  A plug-in is a function and a YAML; ``layers`` names the prunable lay
 
 The module of a criterion or compensation may also define ``check(shapes, labels, /, *, ...)`` with the same settings,
 ``shapes`` as below and ``labels`` those of the training images; that of an estimator ``check(*, ...)``, the
-settings alone.  It raises ``SettingError`` before any stage runs.  What an estimator gets lies on the network's device,
-its estimate on the CPU.
+settings alone.  It raises ``SettingError`` before any stage runs.  An estimator's samples lie on the network's device,
+group labels and the estimate on the CPU.
 """
 
 from __future__ import annotations

@@ -60,10 +60,16 @@ def step(stage: Callable, *inputs: Any) -> Step:
 def line(last: Step) -> list[Step]:
     """All steps that a step needs and the step itself, each once, none before what it needs."""
     found: dict[str, Step] = {}
-    for needed in last.inputs:
-        if isinstance(needed, Step):
-            found |= {s.key: s for s in line(needed)}
-    return [*found.values(), last]
+
+    def visit(one: Step) -> None:
+        if one.key not in found:
+            for needed in one.inputs:
+                if isinstance(needed, Step):
+                    visit(needed)
+            found[one.key] = one
+
+    visit(last)
+    return list(found.values())
 
 
 def describe(value: Any) -> Any:

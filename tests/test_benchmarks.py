@@ -52,21 +52,23 @@ def jobs(overrides: list[str]) -> list[list[str]]:
     return [shared, *([*shared, *choices] for choices in [first, *others])]
 
 
-def folder(cfg: DictConfig) -> str:
+def folder(cfg: DictConfig) -> tuple[str, str]:
     """Where a job of a sweep puts its record."""
     HydraConfig.instance().set_config(cfg)
-    return cfg.hydra.sweep.subdir
+    return cfg.hydra.sweep.dir, cfg.hydra.sweep.subdir
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_run_of_a_benchmark_composes_and_is_another_experiment_in_a_folder_of_its_own(tmp_path, hydra_restore_singletons, name):
     found = commands(tmp_path, "bench_cifar10", name)
     assert found and all(arguments[0] == "-m" for arguments in found)
+    folders = []
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for arguments in found:
             _, *each = [compose("config", overrides=overrides, return_hydra_config=True) for overrides in jobs(arguments[1:])]
             assert len({plan(build(cfg))["retrain"].key for cfg in each}) == len(each)
-            assert len({folder(cfg) for cfg in each}) == len(each)
+            folders += [folder(cfg) for cfg in each]
+    assert len({*folders}) == len(folders)
 
 
 def test_every_run_of_the_mlp_benchmark_composes(tmp_path):
