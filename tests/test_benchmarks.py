@@ -22,6 +22,8 @@ NAMES = [
     "vgg16_table",
     "resnet56_long",
     "vgg16_long",
+    "resnet56_rate",
+    "vgg16_rate",
     "resnet56_calibration",
     "vgg16_ablation",
 ]
