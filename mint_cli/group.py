@@ -29,7 +29,9 @@ def labels(channels: int, groups: int) -> Tensor:
 
 
 def block_mean(cells: Tensor, child_groups: Tensor, parent_groups: Tensor) -> Tensor:
-    """Mean of ``cells`` (out, in) over every (child group, parent group) block: (child groups, parent groups), float64."""
+    """Mean of ``cells`` (out, in, …) over every (child group, parent group) block: (child groups, parent groups), float64."""
+    if cells.ndim > 2:
+        cells = cells.flatten(2).mean(2)
     child = torch.nn.functional.one_hot(child_groups).double()
     parent = torch.nn.functional.one_hot(parent_groups).double()
     sizes = child.sum(0)[:, None] * parent.sum(0)[None, :]

@@ -99,7 +99,7 @@ def carry_out(cfg: DictConfig) -> dict[str, Any]:
         torch.set_num_threads(cfg.threads)
         os.environ["NUMBA_NUM_THREADS"] = str(cfg.threads)  # read when numba is first imported, later than this
     device = device_named(cfg.device)
-    if device.index is not None:
+    if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # kernels are launched on the device of the process
     choices = HydraConfig.get().runtime.choices
     names = {name: choices[name] for name in ("dataset", "model", "pruner", "schedule")}

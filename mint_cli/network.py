@@ -122,7 +122,7 @@ def channel_means(activation: Tensor) -> Tensor:
 def activations(
     model: nn.Module, layers: list[str], images: Images, index: Tensor, batch_size: int = 500
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Each layer's own input (parents) and output (children) channels, averaged over space: float32 (n, channels).
+    """Each layer's own input (parents) and output (children) channels, averaged over space: float32 (n, channels) on its device.
 
     Row i of both is the same image, ``index[i]``, without the training transform.  A layer's input is taken where it
     enters: after normalisation, activation, pooling, addition or concatenation.

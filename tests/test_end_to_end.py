@@ -176,7 +176,14 @@ def test_bad_input_fails_with_one_sentence_and_leaves_no_artifact(tmp_path, over
 
 
 @pytest.mark.parametrize(
-    "override", ["pruner.skip=[fc3]", "model.hidden=[100]", "pruner.groups={default: 20, fc3: 10}", "++pruner.caps={fc2: 0.5, fc3: 0.5}"]
+    "override",
+    [
+        "device=cpu:0",
+        "pruner.skip=[fc3]",
+        "model.hidden=[100]",
+        "pruner.groups={default: 20, fc3: 10}",
+        "++pruner.caps={fc2: 0.5, fc3: 0.5}",
+    ],
 )
 def test_settings_by_layer_work_with_the_default_network(tmp_path, override):
     quick = [q for q in QUICK if "groups" not in q or "groups" not in override]

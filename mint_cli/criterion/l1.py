@@ -26,7 +26,7 @@ def l1(
     for name in layers:
         weight = modules[name].weight.detach()
         child, parent = group.of_layer(name, *weight.shape[:2], child_groups, parent_groups)
-        blocks = group.block_mean(weight.abs().flatten(2).mean(2) if weight.ndim > 2 else weight.abs(), child, parent)
+        blocks = group.block_mean(weight.abs(), child, parent)
         estimates[name] = Estimate(blocks / blocks.norm() if normalise else blocks, None, child, parent)
     return estimates
 

@@ -26,9 +26,7 @@ def lamp(
     for name in layers:
         weight = modules[name].weight.detach()
         child, parent = group.of_layer(name, *weight.shape[:2], child_groups, parent_groups)
-        squares = group.block_mean(
-            weight.double().square().flatten(2).mean(2) if weight.ndim > 2 else weight.double().square(), child, parent
-        )
+        squares = group.block_mean(weight.double().square(), child, parent)
         estimates[name] = Estimate(share_of_larger(squares), None, child, parent)
     return estimates
 
