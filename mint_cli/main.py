@@ -88,17 +88,18 @@ class SweepTable(Callback):
 
 def carry_out(cfg: DictConfig) -> dict[str, Any]:
     """Build the experiment, run it on the store, and return its record."""
-    resolved = OmegaConf.to_container(cfg, resolve=True)
-    experiment = build(cfg)
     import torch  # heavy: not for --help
 
     from mint_cli.pipeline import run
     from mint_cli.store import Store
 
+    device = device_named(cfg.device)
+    cfg = settled(cfg, device)
+    resolved = OmegaConf.to_container(cfg, resolve=True)
+    experiment = build(cfg)
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
         os.environ["NUMBA_NUM_THREADS"] = str(cfg.threads)  # read when numba is first imported, later than this
-    device = device_named(cfg.device)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # kernels are launched on the device of the process
     choices = HydraConfig.get().runtime.choices
@@ -118,8 +119,19 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def settled(cfg: DictConfig, device) -> DictConfig:
+    """The configuration with ``precision: auto`` replaced by what trains fast on the device, so that keys and records name it."""
+    from mint_cli.training import fast_precision
+
+    cfg = cfg.copy()
+    for recipe in (cfg.schedule.train, cfg.schedule.retrain):
+        if recipe.precision == "auto":
+            recipe.precision = fast_precision(device)
+    return cfg
+
+
 def build(cfg: DictConfig) -> Experiment:
-    """The experiment that a configuration describes; raises SettingError for what cannot be one."""
+    """The experiment that a settled configuration describes; raises SettingError for what cannot be one."""
     from hydra.utils import instantiate
 
     from mint_cli.pipeline import Experiment

@@ -6,14 +6,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from mint_cli.main import CONF, build
+from mint_cli.main import CONF, build, settled
 from mint_cli.pipeline import plan
 
+CPU = torch.device("cpu")
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 NAMES = [
     "resnet56_recovery",
@@ -68,7 +70,7 @@ def test_every_run_of_a_benchmark_composes_and_is_another_experiment_in_a_folder
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for arguments in found:
             _, *each = [compose("config", overrides=overrides, return_hydra_config=True) for overrides in jobs(arguments[1:])]
-            assert len({plan(build(cfg))["retrain"].key for cfg in each}) == len(each)
+            assert len({plan(build(settled(cfg, CPU)))["retrain"].key for cfg in each}) == len(each)
             folders += [folder(cfg) for cfg in each]
     assert len({*folders}) == len(folders)
 
@@ -77,4 +79,4 @@ def test_every_run_of_the_mlp_benchmark_composes(tmp_path):
     for arguments in commands(tmp_path, "bench_mnist_mlp"):
         with initialize_config_dir(str(CONF), version_base="1.3"):
             _, *each = [compose("config", overrides=overrides) for overrides in jobs(arguments[1:])]
-            assert len({plan(build(cfg))["retrain"].key for cfg in each}) == len(each)
+            assert len({plan(build(settled(cfg, CPU)))["retrain"].key for cfg in each}) == len(each)

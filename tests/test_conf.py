@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from mint_cli import door
-from mint_cli.main import CONF, build
+from mint_cli.main import CONF, build, settled
 
 FAMILIES = ("dataset", "model", "criterion", "estimator", "allocation", "compensation")
 OPTIONS = sorted(p.relative_to(CONF) for p in CONF.rglob("*.yaml"))
@@ -15,7 +16,7 @@ OPTIONS = sorted(p.relative_to(CONF) for p in CONF.rglob("*.yaml"))
 
 def composed(*overrides):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", overrides=list(overrides))
+        return settled(compose("config", overrides=list(overrides)), torch.device("cpu"))
 
 
 def option(folder: str) -> list[str]:
@@ -77,3 +78,10 @@ def test_the_settings_of_a_pair_come_by_themselves_and_yield_to_the_command_line
 def test_a_group_setting_reaches_both_sides_of_the_criterion():
     cfg = composed("pruner.groups=7")
     assert cfg.pruner.criterion.parent_groups == 7 and cfg.pruner.criterion.child_groups == 7
+
+
+@pytest.mark.parametrize("fast", ["float32", "bfloat16"])
+def test_precision_auto_becomes_what_suits_the_device_and_a_typed_one_stays(monkeypatch, fast):
+    monkeypatch.setattr("mint_cli.training.fast_precision", lambda device: fast)
+    schedule = composed("dataset=cifar10", "model=vgg16", "schedule.retrain.precision=float32").schedule
+    assert (schedule.train.precision, schedule.retrain.precision) == (fast, "float32")
