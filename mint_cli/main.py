@@ -121,8 +121,6 @@ def now() -> str:
 
 def settled(cfg: DictConfig, device) -> DictConfig:
     """The configuration with ``precision: auto`` replaced by what trains fast on the device, so that keys and records name it."""
-    from mint_cli.training import fast_precision
-
     cfg = cfg.copy()
     for recipe in (cfg.schedule.train, cfg.schedule.retrain):
         if recipe.precision == "auto":
@@ -186,6 +184,21 @@ def device_named(name: str):
     if device.type == "cuda" and not torch.cuda.is_available():
         raise SettingError(f"device={name} needs a CUDA GPU and there is none; use device=auto or device=cpu")
     return device
+
+
+def fast_precision(device) -> str:
+    """bfloat16 where the device has units for it, float32 elsewhere.
+
+    Without them every product is emulated: on a CPU with AVX2 alone bfloat16 trains many times slower than float32
+    (``scripts/bench_training --precision bfloat16``), and some CPUs fail in the backward pass.
+    """
+    import torch
+
+    if device.type == "cuda":
+        units = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        units = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))
+    return "bfloat16" if units else "float32"
 
 
 def environment(device) -> dict[str, Any]:

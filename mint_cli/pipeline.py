@@ -99,5 +99,6 @@ def results(e: Experiment, steps: dict[str, Step], artifacts: dict[str, Artifact
         "training_loss": {name: metrics[name]["training_loss"] for name in ("dense", "retrained")},
         "seconds": {**seconds, "total": sum(seconds.values())},
         "signal": {"agreement": sum(agreements) / len(agreements) if agreements else None, "layers": signal},
+        "checkpoint": e.weights and e.weights.sha256,
         "artifacts": {name: s.key for name, s in steps.items()},
     }

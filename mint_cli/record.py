@@ -59,9 +59,14 @@ class Row:
 
 def text(value: Any) -> str:
     """Write a setting as a user would type it: ``1.0`` and ``1`` are the same."""
-    if isinstance(value, str):
-        return value
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return value if isinstance(value, str) else json.dumps(whole(value), sort_keys=True, ensure_ascii=False)
+
+
+def whole(value: Any) -> Any:
+    """The value with floats that are whole numbers as integers, in lists too."""
+    if isinstance(value, list):
+        return [whole(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -106,6 +111,8 @@ def read(path: Path) -> Record:
         if raw["schema"] != SCHEMA:
             raise Fault(f"{path} has schema {raw['schema']}, this mint-table reads schema {SCHEMA}")
         leaves = flatten(raw["config"]) | {name: raw[name] for name in NAMES if name in raw} | {"seed": raw["seed"]}
+        if raw.get("checkpoint"):  # the same content is the same network wherever it lies
+            leaves["model.weights"] = f"{Path(leaves['model.weights']).name}:{raw['checkpoint'][:8]}"
         finished = raw.get("finished") or datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat()
         leaves = {key: text(value) for key, value in leaves.items() if key.partition(".")[0] not in PLACES}
         seeds = {key: leaves.pop(key) for key in list(leaves) if key.rpartition(".")[2] in ("seed", "seeds") or key.endswith("_seed")}

@@ -32,9 +32,9 @@ def variance_shares(score: Tensor) -> dict[str, float | None]:
     """Shares of the variance of a two-way table (child, parent) by row effect, column effect and interaction; they sum to 1."""
     table = np.asarray(score.double())
     table = table.reshape(table.shape[0], -1)
-    total = table.var()
-    if total == 0:
+    if np.ptp(table) == 0:  # the variance of a constant may be a rounding error
         return {"child": None, "parent": None, "interaction": None}
+    total = table.var()
     child, parent = table.mean(1).var() / total, table.mean(0).var() / total
     return {"child": float(child), "parent": float(parent), "interaction": float(1 - child - parent)}
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from mint_cli.layout import FORMATS, Table, label, unit
-from mint_cli.record import NAMES, SHARES, Fault, Row, Stat, average, gather, published
+from mint_cli.record import NAMES, SHARES, Fault, Row, Stat, average, gather, published, text
 
 FIRST = (*NAMES, "pruner.sparsity", "pruner.groups", "pruner.samples_per_class")  # preferred among settings that vary together
 METRICS = (*SHARES, "accuracy.dense", "accuracy.pruned", "accuracy.retrained", "drop", "agreement", "seconds")
@@ -103,14 +104,19 @@ def remarks(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
 
 
 def silent(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
-    """Numeric settings that differ though no column shows them, as they follow from those shown; copies of another are left out."""
+    """Settings that differ though no column shows them: numbers that follow from those shown, and whatever else tells rows apart.
+
+    Copies of another are left out.
+    """
+    apart = telling(rows)
     keys = sorted({key for row in rows for key in row.settings} - {*columns}, key=lambda key: (key not in FIRST, key.count("."), key))
     known = {tuple(row.settings.get(key) for row in rows) for key in columns}
     found = []
     for key in keys:
         values = tuple(row.settings.get(key) for row in rows)
         several = list(dict.fromkeys(value for value in values if value is not None))
-        if values not in known and len(several) > 1 and any(isinstance(number(value), float) for value in several):
+        numeric = any(isinstance(number(value), float) for value in several)
+        if values not in known and len(several) > 1 and (numeric or key in apart):
             found.append(f"{key} ({', '.join(several)})")
         known.add(values)
     return found[:6] + ([f"and {len(found) - 6} more"] if len(found) > 6 else [])
@@ -123,13 +129,17 @@ def curves(rows: Iterable[Row], x: str, y: str) -> dict[str, list[tuple[Any, flo
     keys = [key for key in telling(rows, [x]) if key != x and not (x in SHARES and key.endswith(".sparsity"))]
     lines: dict[str, list[tuple[Any, float, float, float]]] = {}
     for row in rows:
-        words = [
-            row.settings[key] if key in NAMES else f"{key.rpartition('.')[2]} {row.settings[key]}" for key in keys if key in row.settings
-        ]
+        words = [row.settings[key] if key in NAMES else f"{short(key, keys)} {row.settings[key]}" for key in keys if key in row.settings]
         across, across_sd = scaled(x, row.metrics[x]) if x in row.metrics else (number(row.settings[x]), 0.0)
         up, up_sd = scaled(y, row.metrics[y])
         lines.setdefault(", ".join(words) or y, []).append((across, up, across_sd, up_sd))
     return lines
+
+
+def short(key: str, keys: Sequence[str]) -> str:
+    """The shortest end of a dotted name that no other of ``keys`` has."""
+    ends = [key.split(".", i)[-1] for i in range(key.count("."), -1, -1)]
+    return next((end for end in ends if sum(f".{other}".endswith(f".{end}") for other in keys) == 1), key)
 
 
 def scaled(key: str, value: Stat) -> tuple[float, float]:
@@ -163,11 +173,17 @@ def names(value: str) -> list[str]:
 
 
 def condition(value: str) -> tuple[str, list[float | str]]:
-    """Split KEY=VALUE,… into the key and its values, numbers where they are numbers."""
-    key, equals, values = value.partition("=")
-    if not (key and equals and names(values)):
+    """Split KEY=VALUE,… into the key and its values, numbers where they are numbers; a list in brackets is one value."""
+    key, equals, words = value.partition("=")
+    values = [listed(word) if word.startswith("[") else number(word.strip()) for word in re.findall(r"\[[^\]]*\]|[^,\s][^,]*", words)]
+    if not (key and equals and values):
         raise argparse.ArgumentTypeError(f"'{value}' is not KEY=VALUE or KEY=VALUE,VALUE")
-    return key, [number(one) for one in names(values)]
+    return key, values
+
+
+def listed(words: str) -> str:
+    """A list as a record's settings hold it, from how a user types it: [conv1,conv2] or ["conv1", "conv2"]."""
+    return text([number(word.strip().strip("'\"")) for word in words[1:-1].split(",") if word.strip()])
 
 
 def meeting(rows: Iterable[Row], conditions: Iterable[tuple[str, list[float | str]]]) -> list[Row]:

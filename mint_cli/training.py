@@ -47,19 +47,6 @@ class Recipe:
                 raise SettingError(f"recipe setting {name} must be one of {', '.join(options)}, not {getattr(self, name)}")
 
 
-def fast_precision(device: torch.device) -> str:
-    """bfloat16 where the device has units for it, float32 elsewhere.
-
-    Without them every product is emulated: on a CPU with AVX2 alone bfloat16 trains many times slower than float32
-    (``scripts/bench_training --precision bfloat16``), and some CPUs fail in the backward pass.
-    """
-    if device.type == "cuda":
-        units = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        units = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))
-    return "bfloat16" if units else "float32"
-
-
 def learning_rate(recipe: Recipe, epoch: float) -> float:
     """Learning rate at a moment of training, in epochs since its start."""
     rise = min(1.0, epoch / recipe.warmup) if recipe.warmup else 1.0

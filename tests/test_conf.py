@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from mint_cli import door
-from mint_cli.main import CONF, build, settled
+from mint_cli.main import CONF, build, fast_precision, settled
 
 FAMILIES = ("dataset", "model", "criterion", "estimator", "allocation", "compensation")
 OPTIONS = sorted(p.relative_to(CONF) for p in CONF.rglob("*.yaml"))
@@ -82,6 +82,12 @@ def test_a_group_setting_reaches_both_sides_of_the_criterion():
 
 @pytest.mark.parametrize("fast", ["float32", "bfloat16"])
 def test_precision_auto_becomes_what_suits_the_device_and_a_typed_one_stays(monkeypatch, fast):
-    monkeypatch.setattr("mint_cli.training.fast_precision", lambda device: fast)
+    monkeypatch.setattr("mint_cli.main.fast_precision", lambda device: fast)
     schedule = composed("dataset=cifar10", "model=vgg16", "schedule.retrain.precision=float32").schedule
     assert (schedule.train.precision, schedule.retrain.precision) == (fast, "float32")
+
+
+@pytest.mark.parametrize(("units", "precision"), [({}, "float32"), ({"avx2": True}, "float32"), ({"avx512_bf16": True}, "bfloat16")])
+def test_bfloat16_is_for_cpus_with_units_for_it(monkeypatch, units, precision):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units)
+    assert fast_precision(torch.device("cpu")) == precision

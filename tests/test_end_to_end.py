@@ -1,5 +1,6 @@
 """The command line as a user types it, each command in a folder of its own."""
 
+import hashlib
 import json
 import os
 import signal
@@ -47,6 +48,16 @@ def test_a_run_ends_with_a_summary_and_a_record(done):
     assert set(record["sparsity"]["layers"]) == {"fc1", "fc2", "fc3"} == set(record["signal"]["layers"])
     assert all(0 <= record["accuracy"][k] <= 1 for k in ("dense", "pruned", "retrained"))
     assert set(STAGES) <= set(record["seconds"]) and set(record["artifacts"]) == set(STAGES)
+
+
+def test_a_run_from_a_checkpoint_starts_at_its_accuracy_and_records_its_content(done, tmp_path):
+    folder, _ = done
+    (own,) = (folder / "outputs/store/train").glob("[!.]*/tensors.safetensors")
+    result = mint_run(tmp_path, *QUICK, f"model.weights={own}")
+    assert result.returncode == 0, result.stderr
+    (record,), first = records(tmp_path), records(folder)[0]
+    assert record["accuracy"]["dense"] == first["accuracy"]["dense"] and first["checkpoint"] is None
+    assert record["checkpoint"] == hashlib.sha256(own.read_bytes()).hexdigest()
 
 
 def test_a_finished_run_repeated_makes_nothing_anew_and_gives_the_same_record(done):

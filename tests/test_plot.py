@@ -36,6 +36,12 @@ def test_against_the_sparsity_reached_the_sparsity_asked_for_makes_no_lines():
     assert list(curves(rows, "sparsity.total", "accuracy.retrained")) == ["gmi", "l1"]
 
 
+def test_settings_with_the_same_last_name_are_told_apart():
+    rows = [row("gmi", 5, 0.9, **{"a.train.epochs": train, "a.retrain.epochs": retrain}) for train in "12" for retrain in "34"]
+    names = list(curves(rows, "sparsity.total", "accuracy.retrained"))
+    assert sorted(names) == [f"train.epochs {train}, retrain.epochs {retrain}" for train in "12" for retrain in "34"]
+
+
 @pytest.mark.parametrize("places", [(1.0, 2.0), (0.0, 1.0, 40.0), (5.0, 50.0), ("cosine", "step"), (5.0, "null")])
 def test_any_kind_of_place_can_be_drawn(tmp_path, places):
     lines = {name: [(place, 90.0 + shift, 0.0, 1.0) for shift, place in enumerate(places)] for name in ("gmi", "l1")}

@@ -100,6 +100,21 @@ def test_one_seed_shows_no_standard_deviation(tmp_path, shown):
     assert column(shown(folder(tmp_path, record(retrained=0.9712))), "accuracy.retrained (%)") == ["97.12 (1)"]
 
 
+def test_equal_numbers_are_one_setting_however_they_are_written(tmp_path, shown):
+    records = [record(seed=seed) for seed in (0, 1)]
+    records[0]["config"]["schedule"]["milestones"], records[1]["config"]["schedule"]["milestones"] = [1, 2.5], [1.0, 2.5]
+    assert column(shown(folder(tmp_path, *records)), "accuracy.retrained (%)") == ["97.00 ± 0.00 (2)"]
+
+
+def test_a_checkpoint_is_its_content_wherever_it_lies(tmp_path, shown):
+    records = [record(seed=seed, checkpoint=content * 32) for seed, content in enumerate(("ab", "ab", "cd"))]
+    for one, place in zip(records, "xyz", strict=True):
+        one["config"]["model"]["weights"] = f"/{place}/dense.pth"
+    text = shown(folder(tmp_path, *records))
+    assert column(text, "model.weights") == ["dense.pth:abababab", "dense.pth:cdcdcdcd"]
+    assert column(text, "accuracy.retrained (%)") == ["97.00 ± 0.00 (2)", "97.00 (1)"]
+
+
 def test_the_drop_is_paired_by_seed(tmp_path, shown):
     accuracies = ({"dense": 0.98, "pruned": 0.5, "retrained": 0.97}, {"dense": 0.96, "pruned": 0.5, "retrained": 0.95})
     text = shown(folder(tmp_path, *(record(seed=seed, accuracy=accuracy) for seed, accuracy in enumerate(accuracies))))
@@ -193,6 +208,11 @@ def test_columns_asked_for_are_the_only_ones_settings_before_numbers(tmp_path, s
     assert lines(text) == [["pruner", "seconds.score (s)", "sparsity.layers.fc2 (%)"], ["gmi", "1.0 (1)", "90.00 (1)"]]
 
 
+def test_what_columns_hide_is_named_below_when_it_tells_rows_apart(tmp_path, shown):
+    text = shown(folder(tmp_path, record("gmi"), record("l1")), "--columns", "pruner.groups,accuracy.retrained")
+    assert "- Without a column, but not the same in every row: pruner (gmi, l1)." in text
+
+
 def test_sort_orders_by_number_and_reverse_turns_it_round_with_missing_values_last(tmp_path, shown):
     folder(tmp_path, record("a", retrained=0.9), record("b", retrained=None), record("c", retrained=0.8))
     assert column(shown(tmp_path, "--sort", "accuracy.retrained"), "pruner") == ["c", "a", "b"]
@@ -208,6 +228,15 @@ def test_where_keeps_the_rows_with_one_of_the_values_numbers_by_value_and_all_co
     folder(tmp_path, *(record(pruner, groups=groups) for pruner in ("a", "b", "c") for groups in (5, 10)))
     text = shown(tmp_path, "--where", "pruner=a,c", "--where", "pruner.groups=10.0", "--columns", "pruner,pruner.groups")
     assert lines(text)[1:] == [["a", "10"], ["c", "10"]]
+
+
+@pytest.mark.parametrize("typed", ["[conv1,conv2]", '["conv1", "conv2"]', "[fc1],[conv1, 'conv2']"])
+def test_where_takes_lists_as_they_are_typed_and_as_they_are_shown(tmp_path, shown, typed):
+    records = [record(pruner) for pruner in ("a", "b")]
+    for one, skip in zip(records, (["conv1", "conv2"], ["conv1"]), strict=True):
+        one["config"]["pruner"]["skip"] = skip
+    text = shown(folder(tmp_path, *records), "--where", f"pruner.skip={typed}", "--columns", "pruner")
+    assert lines(text)[1:] == [["a"]]
 
 
 def test_where_without_a_row_names_the_values_there_are_and_a_condition_without_a_value_is_refused(tmp_path, failing):

@@ -7,7 +7,7 @@ from mint_cli import network
 from mint_cli.model.mlp import mlp
 from mint_cli.protocol import DataError, SettingError
 from mint_cli.store import Context, Scratch
-from mint_cli.training import Recipe, evaluate, fast_precision, fit, learning_rate
+from mint_cli.training import Recipe, evaluate, fit, learning_rate
 
 RECIPE = Recipe(
     epochs=4, batch_size=32, learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3, decay="step", milestones=[2],
@@ -121,12 +121,6 @@ def test_channels_without_live_inputs_are_worth_their_bias_in_float32_after_a_tr
         normed = model[1](model[0](images.pixels.float() / 255))
     dead = normed[:, 4:] - model[1].bias[4:, None, None]
     assert dead.abs().max() < 0.01 < 0.1 < normed[:, :4].std()
-
-
-@pytest.mark.parametrize(("units", "precision"), [({}, "float32"), ({"avx2": True}, "float32"), ({"avx512_bf16": True}, "bfloat16")])
-def test_bfloat16_is_for_cpus_with_units_for_it(monkeypatch, units, precision):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units)
-    assert fast_precision(torch.device("cpu")) == precision
 
 
 def test_bfloat16_autocast_trains_too(images, context):

@@ -12,7 +12,8 @@ def capped_quota(scores: Tensors, weights: dict[str, int], /, *, sparsity: float
     """Remove exactly ``sparsity`` of the weights, lowest scores of all layers first, at most ``cap`` of a layer.
 
     ``caps`` overrides the cap by layer; ``of`` names the denominator (prunable or all weights).  The count is exact
-    to within less than one cell.  Raises SettingError with the largest reachable sparsity when the caps forbid it.
+    to within less than the smallest cell that could still go.  Raises SettingError with the largest reachable sparsity
+    when the caps forbid it.
     """
     wanted = quota(scores, weights, sparsity, of)
     candidates = {name: lowest_first(s)[: most_cells(name, s.numel(), cap, caps)] for name, s in scores.items()}
@@ -30,12 +31,11 @@ def chosen(scores: Tensors, candidates: Tensors, sizes: dict[str, int], wanted: 
     weight = torch.cat([torch.full((len(cells),), sizes[name]) for name, cells in candidates.items()])
     order = values.sort(stable=True).indices
     gone = torch.zeros(len(values), dtype=torch.bool)
-    prefix = int((weight[order].cumsum(0) <= wanted).sum())
-    gone[order[:prefix]] = True
-    rest = wanted - int(weight[gone].sum())
-    if rest:  # smaller cells may still fill what the next one is too large for
-        later = order[prefix:][weight[order[prefix:]] <= rest]
-        gone[later[weight[later].cumsum(0) <= rest]] = True
+    while len(order := order[weight[order] <= wanted]):  # smaller cells may still fill what the next one is too large for
+        fits = weight[order].cumsum(0) <= wanted
+        gone[order[fits]] = True
+        wanted -= int(weight[order[fits]].sum())
+        order = order[~fits]
     return gone
 
 

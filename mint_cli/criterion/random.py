@@ -21,7 +21,7 @@ def random(
     child_groups: group.Groups,
     parent_groups: group.Groups,
 ) -> dict[str, Estimate]:
-    """One uniform number per block of connections."""
+    """The mean of two uniform numbers per block of connections; each is a half, so that their agreement shows what noise agrees by."""
     modules, estimates = weighted_layers(model), {}
     for name in layers:
         child, parent = group.of_layer(name, *modules[name].weight.shape[:2], child_groups, parent_groups)

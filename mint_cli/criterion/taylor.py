@@ -25,7 +25,7 @@ def taylor(
     parent_groups: group.Groups,
     normalise: bool,
 ) -> dict[str, Estimate]:
-    """|Σ gradient × weight| over the block, averaged over batches; ``normalise`` as in l1."""
+    """|Σ gradient × weight| over the block, per connection, averaged over batches; ``normalise`` as in l1."""
     weights = {name: weighted_layers(model)[name].weight for name in layers}
     labels = {name: group.of_layer(name, *w.shape[:2], child_groups, parent_groups) for name, w in weights.items()}
     index = im.per_class(images, samples_per_class, rng)
@@ -36,7 +36,8 @@ def taylor(
     estimates = {}
     for name in layers:
         first, second = (scaled(half[name], normalise) for half in halves)
-        estimates[name] = Estimate(scaled(halves[0][name] + halves[1][name], normalise), (first, second), *labels[name])
+        both = (halves[0][name] + halves[1][name]) / 2
+        estimates[name] = Estimate(scaled(both, normalise), (first, second), *labels[name])
     return estimates
 
 

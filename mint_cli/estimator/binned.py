@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 
 from mint_cli.kernel.sample import Side, from_samples, sides, silence_dead
@@ -31,8 +32,9 @@ def binned(
 ) -> Estimate:
     """Nats between the binned child group and parent group given all other binned parents.
 
-    Channels are cut into ``bins`` of equal count, equal values sharing a bin.  ``corrected`` adds to every entropy
-    (symbols − 1) / 2n (Miller and Madow), which takes away most of the bias while symbols are few beside samples.
+    Channels are cut by rank into at most ``bins`` of equal count; equal values share the bin of their middle rank.
+    ``corrected`` adds to every entropy (symbols − 1) / 2n (Miller and Madow), which takes away most of the bias while
+    symbols are few beside samples.
     """
     check(bins=bins, corrected=corrected)
     x, p = sides(child, parent, child_groups, parent_groups, LEAST_ROWS)
@@ -64,9 +66,8 @@ def entropy(symbols: np.ndarray, corrected: bool) -> float:
 
 def _symbols(it: Side, bins: int) -> list[np.ndarray]:
     """One integer per sample for every group: which combination of bins its channels are in."""
-    values = it.values.numpy()
-    inner = np.quantile(values, np.arange(1, bins) / bins, axis=0)
-    codes = np.stack([np.searchsorted(edges, column, side="right") for edges, column in zip(inner.T, values.T, strict=True)], 1)
+    ranks = rankdata(it.values.numpy(), axis=0)  # equal values have their middle rank: zeros of a sparse channel stay by themselves
+    codes = ((ranks - 0.5) * bins / len(ranks)).astype(np.int64)
     return [np.unique(codes[:, own], axis=0, return_inverse=True)[1].ravel() for own in it.slices()]
 
 

@@ -31,6 +31,13 @@ def test_the_count_is_exact_when_small_cells_can_fill_what_large_ones_leave():
         assert abs(gone(allocate(scores, weights, wanted / 676), weights) - wanted) < 1
 
 
+def test_the_smallest_of_three_cell_sizes_fill_what_is_left():
+    scores = {"large": torch.zeros(1, 2), "middle": torch.full((1, 2), 1.0), "small": torch.full((1, 6), 2.0)}
+    weights = {"large": 50, "middle": 18, "small": 6}
+    masks = allocate(scores, weights, 12 / 74)
+    assert gone(masks, weights) == 12 and [int((~m).sum()) for m in masks.values()] == [0, 1, 3]
+
+
 def test_the_lowest_scores_of_all_layers_go():
     scores = {"a": torch.tensor([[0.1, 0.9]]), "b": torch.tensor([[0.2, 0.8]])}
     masks = allocate(scores, {"a": 2, "b": 2}, 0.5)

@@ -1,6 +1,7 @@
 """Layer after layer on the pruned prefix: masks hold exactly, nothing is lost where nothing is pruned, errors are made up for."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,6 +32,13 @@ def test_full_masks_leave_the_function_as_it_is(compensation, model, masks, nois
     same, changed = compensation(model, full, noise, np.random.default_rng(0), **settings | {"ridge": 1e-9})
     assert same is full
     torch.testing.assert_close(outputs(pruned(model, full, changed), noise), outputs(model, noise), rtol=1e-3, atol=1e-3)
+
+
+def test_maps_of_more_positions_than_an_int16_counts(model, noise, settings):
+    large = replace(noise, pixels=noise.pixels[:20].repeat(1, 1, 23, 23), labels=noise.labels[:20])
+    masks = {"stem": torch.ones(6, 1, dtype=torch.bool)}
+    _, changed = sequential(model, masks, large, np.random.default_rng(0), **settings | {"calibration_images": 20})
+    torch.testing.assert_close(changed["stem.weight"], model.stem.weight, rtol=1e-3, atol=1e-3)
 
 
 def test_removed_weights_are_exactly_zero_and_the_model_itself_is_untouched(model, masks, noise, settings):

@@ -32,6 +32,7 @@ def test_it_is_the_change_of_the_loss_when_a_block_shrinks_a_little(model, image
         change = abs(torch.nn.functional.cross_entropy(model(x), alike.labels).item() - base) / step / int(block.sum())
         weight.data.copy_(kept)
         assert estimate.halves[0][c, p].item() == pytest.approx(change, rel=1e-3, abs=1e-9)
+        assert estimate.score[c, p].item() == pytest.approx(change, rel=1e-3, abs=1e-9)
 
 
 def test_a_block_of_zero_weights_scores_zero(model, images):

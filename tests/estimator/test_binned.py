@@ -31,6 +31,15 @@ def test_symbols_give_their_exact_information() -> None:
     assert score((a ^ b)[:, None], both, [0, 0]).tolist() == pytest.approx([np.log(2)])
 
 
+@pytest.mark.parametrize("threshold", [-0.5, 0.0, 0.7, 1.0, 2.0])
+@pytest.mark.parametrize("bins", [2, 4])
+def test_a_channel_that_is_mostly_zero_tells_at_least_where_it_is(threshold, bins) -> None:
+    y = np.maximum(np.random.default_rng(0).normal(size=(4000, 1)) - threshold, 0)
+    zero = (y == 0).mean()
+    at_zero = -(zero * np.log(zero) + (1 - zero) * np.log(1 - zero))
+    assert score(y, y, [0], bins)[0] >= (at_zero if zero > 1 / bins else 0.9 * np.log(bins)) - 1e-9
+
+
 def test_the_correction_takes_most_of_the_bias_away() -> None:
     rng = np.random.default_rng(0)
     plain, corrected = [], []
