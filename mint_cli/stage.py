@@ -62,7 +62,7 @@ class Network:
         """The network in evaluation mode, normalisation of its inputs included, with the tensors of ``state`` if given."""
         splits = self.data.splits
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream(self.seed, "initialise")[1])
+            torch.manual_seed(int(np.random.default_rng(stream(self.seed, "initialise")).integers(2**62)))
             model = self.model(tuple(splits.train.pixels.shape[1:]), splits.classes)
         normalise_inputs(model, splits.mean, splits.std)
         if state is not None:

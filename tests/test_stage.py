@@ -1,18 +1,32 @@
-"""What a stage tells its user beside its result."""
+"""What a stage starts from, and what it tells its user beside its result."""
 
 import logging
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 
 from mint_cli import network, stage
 from mint_cli.model.mlp import mlp
+from mint_cli.protocol import Splits
 
 
 @pytest.fixture
 def model():
     torch.manual_seed(0)
     return network.normalise_inputs(mlp((1, 6, 6), 3, hidden=[20, 10], dropout=0.1), (0.5,), (1.0,))
+
+
+def test_every_seed_has_initial_weights_of_its_own_and_the_same_each_time(images):
+    splits = Splits(images, images, images, 3, (0.5,), (1.0,))
+    data = stage.Data(lambda root: splits, Path())
+
+    def weights(seed: int) -> torch.Tensor:
+        return stage.Network(data, partial(mlp, hidden=[20, 10], dropout=0.1), seed).build().fc1.weight
+
+    assert torch.equal(weights(0), weights(0))
+    assert all(not torch.equal(weights(0), weights(seed)) for seed in (1, 2, 7))
 
 
 def keep(out: int, entering: int, rows, columns) -> torch.Tensor:
