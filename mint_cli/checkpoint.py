@@ -73,6 +73,12 @@ def fit_to(model: nn.Module, state: Tensors, name: str) -> None:
     for ours, theirs in zip_longest(wanted, keys):
         if not agree(ours, wanted, theirs, given):
             raise SettingError(f"model.weights={name} does not fit the network: {described(ours, wanted, theirs, given)}")
+    broken = next((key for key in keys if not given[key].isfinite().all()), None)
+    if broken:
+        raise SettingError(f"model.weights={name} holds numbers that are not finite in {broken}")
+    for key in NORMALISATION:
+        if key in own and key in state and own[key].numel() != state[key].numel():
+            raise SettingError(f"model.weights={name} is for images of {state[key].numel()} channels, not {own[key].numel()}")
     own |= {ours: given[theirs] for ours, theirs in zip(wanted, keys, strict=True)}
     own |= {key: state[key].view_as(own[key]) for key in NORMALISATION if key in own and key in state}
     model.load_state_dict(own)

@@ -11,6 +11,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import torch
+from torch import nn
 
 from mint_cli.network import layer_shapes, prunable_layers, weight_counts
 from mint_cli.protocol import SettingError
@@ -38,21 +39,30 @@ def check_types(where: str, annotated: Any, values: dict[str, Any]) -> None:
     """SettingError for the first value that is not of its annotated type; a whole number passes for a float."""
     for name, hint in get_type_hints(annotated).items():
         if name in values and not fits(values[name], hint):
-            wanted = " or ".join(t.__name__ for t in alternatives(hint)).replace("NoneType", "null")
-            raise SettingError(f"{where}: setting {name} must be {wanted}, not {values[name]!r}")
-
-
-def alternatives(hint: Any) -> list[type]:
-    """The plain types that a hint allows."""
-    return [get_origin(h) or h for h in (get_args(hint) if isinstance(hint, UnionType) else (hint,))]
+            raise SettingError(f"{where}: setting {name} must be {described(hint)}, not {values[name]!r}")
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of one of the types a hint allows (contents of lists and mappings are left to their users)."""
-    kinds = alternatives(hint)
+    """Whether a value is of a type the hint allows, contents of lists and mappings too; nan is no number."""
+    kind, inside = get_origin(hint) or hint, get_args(hint)
+    if kind is UnionType:
+        return any(fits(value, one) for one in inside)
     if isinstance(value, bool):
-        return bool in kinds
-    return isinstance(value, tuple(kinds)) or (float in kinds and isinstance(value, int))
+        return kind is bool
+    if not isinstance(value, (int, float) if kind is float else kind) or value != value:
+        return False
+    contents = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return all(fits(one, inside[-1]) for one in contents) if inside else True
+
+
+def described(hint: Any) -> str:
+    """A hint in words."""
+    kind, inside = get_origin(hint) or hint, get_args(hint)
+    if kind is UnionType:
+        return " or ".join(described(one) for one in inside)
+    if kind in (list, dict) and inside:
+        return f"{'a list of' if kind is list else 'a mapping to'} {described(inside[-1])}"
+    return "null" if kind is type(None) else kind.__name__
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -83,6 +93,10 @@ def check(experiment) -> None:
     layers = prunable_layers(model, experiment.skip)
     if not layers:
         raise SettingError("pruner.skip leaves no layer to prune")
+    if any(isinstance(m, nn.BatchNorm1d) for m in model.modules()):
+        for name, recipe in (("train", None if experiment.weights else experiment.train), ("retrain", experiment.retrain)):
+            if recipe and recipe.epochs and min(recipe.batch_size, len(labels)) < 2:
+                raise SettingError(f"schedule.{name}.batch_size and the training images must be at least 2 for this network's batch norm")
     shapes = layer_shapes(model, layers, tuple(experiment.data.splits.train.pixels.shape[1:]))
     for plugin in (experiment.criterion, experiment.allocation, experiment.compensation):
         check_layers(plugin, counts)
@@ -91,7 +105,7 @@ def check(experiment) -> None:
     for plugin in (experiment.criterion, experiment.compensation):
         precondition(plugin)(shapes, labels, **plugin.keywords)
         for nested in (v for v in plugin.keywords.values() if isinstance(v, partial)):  # an estimator
-            precondition(nested)(**nested.keywords)
+            precondition(nested)(plugin.keywords["samples_per_class"] * len(labels.unique()), **nested.keywords)
     experiment.allocation({name: torch.zeros(shape[:2]) for name, shape in shapes.items()}, counts)  # quotas reachable?
 
 

@@ -11,8 +11,8 @@ def sentence(error: BaseException) -> str | None:
         return str(error)
     if is_a(error, "OutOfMemoryError"):
         return "the GPU ran out of memory; lower schedule.train.batch_size and schedule.retrain.batch_size, or pruner.samples_per_class"
-    if isinstance(error, OSError) and error.filename:
-        return f"cannot use {error.filename}: {os.strerror(error.errno) if error.errno else error}"
+    if isinstance(error, OSError) and (error.filename or error.errno):
+        return f"cannot use {error.filename or 'a file'}: {os.strerror(error.errno) if error.errno else error}"
     return None
 
 

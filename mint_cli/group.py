@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mint_cli.protocol import SettingError, Shapes
 
-Groups = int | dict[str, int] | None
+Groups = int | dict[str, int | None] | None
 
 
 def count(setting: Groups, layer: str, channels: int, name: str) -> int:

@@ -72,7 +72,10 @@ def per_class(images: Images, count: int, rng: np.random.Generator) -> Tensor:
 
 def check_per_class(labels: Tensor, samples_per_class: int) -> None:
     """SettingError unless every class has that many training images."""
-    fewest = int(labels.bincount().min())
+    counts = labels.bincount()
+    fewest = int(counts.min())
+    if not fewest:
+        raise SettingError(f"the criterion needs training images of every class, and there is none of class {int(counts.argmin())}")
     if not 1 <= samples_per_class <= fewest:
         raise SettingError(
             f"pruner.samples_per_class must lie between 1 and {fewest}, the training images of the smallest class, not {samples_per_class}"
@@ -81,6 +84,9 @@ def check_per_class(labels: Tensor, samples_per_class: int) -> None:
 
 def split(train: Images, test: Images, classes: int, validation: int, seed: int, mean: list[float], std: list[float]) -> Splits:
     """Hold ``validation`` random images out of ``train``, the choice fixed by ``seed``; only train keeps its transform."""
+    channels = train.pixels.shape[1]
+    if not len(mean) == len(std) == channels or min(std) <= 0:
+        raise SettingError(f"dataset.mean and dataset.std must be {channels} numbers, one a channel, std above 0, not {mean} and {std}")
     if not 0 <= validation < len(train):
         raise SettingError(f"dataset.validation must lie between 0 and {len(train) - 1}, not {validation}")
     order = torch.from_numpy(np.random.default_rng([seed, 0x5917]).permutation(len(train)))

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -93,6 +94,7 @@ def carry_out(cfg: DictConfig) -> dict[str, Any]:
     from mint_cli.pipeline import run
     from mint_cli.store import Store
 
+    check_machine(cfg)
     device = device_named(cfg.device)
     cfg = settled(cfg, device)
     resolved = OmegaConf.to_container(cfg, resolve=True)
@@ -114,6 +116,25 @@ def carry_out(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
+class Machine:
+    """The settings of where and on what a run takes place; its result does not depend on them."""
+
+    data: str
+    store: str
+    device: str
+    threads: int | None
+
+
+def check_machine(cfg: DictConfig) -> None:
+    """SettingError for one of them that is none."""
+    from mint_cli.door import check_types
+    from mint_cli.protocol import SettingError
+
+    check_types("settings", Machine, {name: cfg[name] for name in Machine.__annotations__})
+    if cfg.threads is not None and cfg.threads < 1:
+        raise SettingError(f"threads must be null or at least 1, not {cfg.threads}")
+
+
 def now() -> str:
     """The time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -123,7 +144,7 @@ def settled(cfg: DictConfig, device) -> DictConfig:
     """The configuration with ``precision: auto`` replaced by what trains fast on the device, so that keys and records name it."""
     cfg = cfg.copy()
     for recipe in (cfg.schedule.train, cfg.schedule.retrain):
-        if recipe.precision == "auto":
+        if recipe and recipe.precision == "auto":
             recipe.precision = fast_precision(device)
     return cfg
 
@@ -164,7 +185,7 @@ def checkpoint_of(path: str | None):
 
     if path is None:
         return None
-    if not Path(path).is_file():
+    if not isinstance(path, str) or not Path(path).is_file():
         raise SettingError(f"model.weights must name a checkpoint file, there is none at {path}")
     return Weights.of(path)
 
@@ -179,10 +200,14 @@ def device_named(name: str):
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-    except RuntimeError as error:
-        raise SettingError(f"device must be auto, cpu or cuda, not {name}") from error
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise SettingError(f"device must be auto, cpu or cuda, not {name}")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise SettingError(f"device={name} needs a CUDA GPU and there is none; use device=auto or device=cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise SettingError(f"device must name one of {torch.cuda.device_count()} GPUs, cuda:0 the first, not {name}")
     return device
 
 
@@ -277,7 +302,8 @@ def told(error: BaseException) -> str | None:
     from mint_cli.faults import sentence
 
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
-        return told(error.__cause__) or first_line(error)
+        where = re.search(r"full_key: (\S+)", str(error))
+        return re.sub(r"^recipe:? setting ", f"{where[1]}." if where else "", told(error.__cause__) or first_line(error))
     missing = error if isinstance(error, ConfigKeyError | ConfigAttributeError) else error.__cause__
     if isinstance(missing, ConfigKeyError | ConfigAttributeError) and missing.parent_node is not None:
         return unknown_setting(missing)

@@ -63,7 +63,8 @@ def in_round(allocation: partial, share: float) -> partial:
     """The allocation of a round: the same fraction of what is left goes in every round."""
     if share == 1:
         return allocation
-    return partial(allocation.func, **(allocation.keywords | {"sparsity": 1 - (1 - allocation.keywords["sparsity"]) ** share}))
+    left = max(0.0, 1 - allocation.keywords["sparsity"])  # one above 1 is for the door to refuse
+    return partial(allocation.func, **(allocation.keywords | {"sparsity": 1 - left**share}))
 
 
 def run(e: Experiment, store: Store) -> dict[str, Any]:

@@ -13,9 +13,9 @@ defaults.  A plug-in is a function and a YAML; ``layers`` names the prunable lay
 | compensation | ``(model, masks, images, rng, /, *, ...) -> (Masks, Tensors)``                     |
 
 The module of a criterion or compensation may also define ``check(shapes, labels, /, *, ...)`` with the same settings,
-``shapes`` as below and ``labels`` those of the training images; that of an estimator ``check(*, ...)``, the
-settings alone.  It raises ``SettingError`` before any stage runs.  An estimator's samples lie on the network's device,
-group labels and the estimate on the CPU.
+``shapes`` as below and ``labels`` those of the training images; that of an estimator ``check(rows, /, *, ...)``,
+``rows`` the number of samples it will see.  It raises ``SettingError`` before any stage runs.  An estimator's samples lie
+on the network's device, group labels and the estimate on the CPU.
 """
 
 from __future__ import annotations

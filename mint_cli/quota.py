@@ -14,7 +14,7 @@ def cap_of(layer: str, cap: float, caps: dict[str, float]) -> float:
     """Most of a layer that may go, as a fraction of its weights."""
     value = caps.get(layer, cap)
     if not 0 <= value <= 1:
-        raise SettingError(f"pruner.cap must lie in [0, 1], not {value} (layer {layer})")
+        raise SettingError(f"{f'pruner.caps.{layer}' if layer in caps else 'pruner.cap'} must lie in [0, 1], not {value}")
     return value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -88,7 +89,11 @@ def part(prefix: str, artifact: Artifact) -> Tensors:
 def measured(model: nn.Module, splits: Splits, context: Context) -> dict[str, Any]:
     """Accuracy and loss on test (once, at the end of a stage) and on validation."""
     model = model.to(context.device, memory_format=torch.channels_last)
-    return {name: evaluate(model, im.to(getattr(splits, name), context.device)) for name in ("test", "validation")}
+    found = {name: evaluate(model, im.to(getattr(splits, name), context.device)) for name in ("test", "validation")}
+    for name, metrics in found.items():
+        if metrics and not math.isfinite(metrics["loss"]):
+            raise DataError(f"the loss on the {name} images is {metrics['loss']}: the network's weights or outputs have overflowed")
+    return found
 
 
 def train(network: Network, weights: Weights | None, recipe: Recipe | None, context: Context) -> Result:

@@ -131,8 +131,12 @@ class Scratch:
             return
         aside = self.path.with_name(f"{self.path.name}.{os.getpid()}")
         spent = torch.tensor(self.seconds, dtype=torch.float64)
-        aside.write_bytes(safetensors.save(contiguous(tensors() | {"seconds": spent})))
-        aside.replace(self.path)
+        try:
+            write(aside, safetensors.save(contiguous(tensors() | {"seconds": spent})))
+            aside.replace(self.path)
+        except OSError as error:  # a run that cannot leave progress can still finish
+            aside.unlink(missing_ok=True)
+            log.warning("progress is not saved: %s: %s", error.filename, error.strerror)
         self.saved = time.perf_counter()
 
 
@@ -174,7 +178,8 @@ class Store:
         artifact = Artifact(contiguous(tensors), metrics, scratch.seconds)
         log.info("%s done in %.1f s", step.name, artifact.seconds)
         self._publish(step, artifact)
-        scratch.path.unlink(missing_ok=True)
+        for leftover in scratch.path.parent.glob(f".{step.key}.*"):  # progress, and what killed jobs have left
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         return artifact
 
     def _publish(self, step: Step, artifact: Artifact) -> None:
@@ -192,7 +197,7 @@ class Store:
         contents["seconds.json"] = json.dumps(artifact.seconds).encode()
         try:
             for name, data in contents.items():
-                (aside / name).write_bytes(data)
+                write(aside / name, data)
             shutil.rmtree(self.folder(step), ignore_errors=True)  # a damaged one
             aside.rename(self.folder(step))
         except BaseException:
@@ -225,6 +230,15 @@ def sole_use(path: Path, name: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file; the OSError of a full disk bears its name too."""
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def load(folder: Path) -> Artifact:

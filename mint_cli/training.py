@@ -36,7 +36,7 @@ class Recipe:
     compile: bool
 
     def __post_init__(self) -> None:
-        check_types("recipe", Recipe, vars(self))
+        check_types("recipe", Recipe, vars(self))  # main.told puts schedule.train or schedule.retrain in place of "recipe setting"
         for name, low in (("epochs", 0), ("batch_size", 1), ("learning_rate", 0), ("momentum", 0), ("weight_decay", 0), ("warmup", 0)):
             if getattr(self, name) < low:
                 raise SettingError(f"recipe setting {name} must be at least {low}, not {getattr(self, name)}")
@@ -44,7 +44,8 @@ class Recipe:
             raise SettingError(f"recipe setting label_smoothing must lie in [0, 1], not {self.label_smoothing}")
         for name, options in (("decay", ("step", "cosine")), ("precision", ("float32", "bfloat16"))):
             if getattr(self, name) not in options:
-                raise SettingError(f"recipe setting {name} must be one of {', '.join(options)}, not {getattr(self, name)}")
+                known = ", ".join((*options, "auto") if name == "precision" else options)  # auto is settled before a recipe is made
+                raise SettingError(f"recipe setting {name} must be one of {known}, not {getattr(self, name)}")
 
 
 def learning_rate(recipe: Recipe, epoch: float) -> float:

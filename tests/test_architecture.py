@@ -34,7 +34,7 @@ ALLOWED = {
     "stage": BASE | {"checkpoint", "group", "images", "network", "signal", "store", "training"},
     "pipeline": BASE | {"door", "stage", "store", "training"},
     "faults": set(),
-    "main": BASE | {"faults", "pipeline", "stage", "store", "table"},
+    "main": BASE | {"door", "faults", "pipeline", "stage", "store", "table"},
     "record": set(),
     "plot": set(),
     "layout": {"record"},

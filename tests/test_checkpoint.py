@@ -71,6 +71,20 @@ def test_another_architecture_is_refused_with_the_first_key_and_both_shapes():
         checkpoint.fit_to(network(), state, "other.pth")
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_refused_by_key(value):
+    state = network().state_dict()
+    state["3.bias"][1] = value
+    with pytest.raises(SettingError, match=r"other\.pth holds numbers that are not finite in 3\.bias"):
+        checkpoint.fit_to(network(), state, "other.pth")
+
+
+def test_a_normalisation_for_other_images_is_refused():
+    state = network().state_dict() | {"input_mean": torch.zeros(1, 1, 1, 1)}
+    with pytest.raises(SettingError, match="is for images of 1 channels, not 3"):
+        checkpoint.fit_to(network(), state, "other.pth")
+
+
 def test_a_file_that_ends_early_in_order_is_refused():
     state = renamed(network().state_dict())
     state.pop("module.classifier.bias")

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from mint_cli import network, stage
+from mint_cli.images import take
 from mint_cli.model.mlp import mlp
-from mint_cli.protocol import Splits
+from mint_cli.protocol import DataError, Splits
 
 
 @pytest.fixture
@@ -27,6 +28,14 @@ def test_every_seed_has_initial_weights_of_its_own_and_the_same_each_time(images
 
     assert torch.equal(weights(0), weights(0))
     assert all(not torch.equal(weights(0), weights(seed)) for seed in (1, 2, 7))
+
+
+def test_a_network_whose_outputs_overflow_is_told_before_anything_is_written(model, images, context):
+    with torch.no_grad():
+        model.get_submodule("fc2").weight.fill_(float("nan"))
+    splits = Splits(images, take(images, torch.arange(0)), images, 3, (0.5,), (1.0,))
+    with pytest.raises(DataError, match="the loss on the test images is nan"):
+        stage.measured(model, splits, context)
 
 
 def keep(out: int, entering: int, rows, columns) -> torch.Tensor:

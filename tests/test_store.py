@@ -1,6 +1,8 @@
+import errno
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import time
 from dataclasses import dataclass, field
@@ -11,6 +13,7 @@ import pytest
 import torch
 
 from mint_cli.allocation.layer_quota import layer_quota
+from mint_cli.faults import sentence
 from mint_cli.store import Scratch, Store, fingerprint, step
 
 CPU = torch.device("cpu")
@@ -170,3 +173,33 @@ def test_a_write_that_fails_leaves_nothing_behind_and_names_the_path(tmp_path, m
     with pytest.raises(OSError, match=r"metrics\.json"):
         store.get(s)
     assert not store.has(s) and not [p for p in (tmp_path / "store" / "make").iterdir()]
+
+
+def full(path, data):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as a write to a full disk: without a name
+
+
+def test_a_full_disk_is_told_with_the_file_and_leaves_nothing_behind(tmp_path, monkeypatch):
+    store, s = Store(tmp_path / "store", CPU), step(make, 3, Log(tmp_path / "log"))
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError) as refusal:
+        store.get(s)
+    assert re.search(r"cannot use .*tensors.safetensors: No space left", sentence(refusal.value))
+    assert not list((store.root / s.name).iterdir())
+
+
+def test_progress_that_cannot_be_saved_is_told_and_the_stage_goes_on(tmp_path, monkeypatch, caplog):
+    scratch = Scratch(tmp_path / "progress", seconds_between=0.0)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    scratch.save(lambda: {"x": torch.zeros(1)})
+    assert "progress is not saved" in caplog.text and "No space left" in caplog.text and not list(tmp_path.iterdir())
+
+
+def test_what_killed_jobs_have_left_of_an_artifact_goes_when_it_is_made(tmp_path):
+    store, s = Store(tmp_path / "store", CPU), step(make, 3, Log(tmp_path / "log"))
+    for name in ("progress", "progress.99", "98/tensors.safetensors"):
+        left = store.root / s.name / f".{s.key}.{name}"
+        left.parent.mkdir(parents=True, exist_ok=True)
+        left.write_text("half")
+    store.get(s)
+    assert [p.name for p in (store.root / s.name).iterdir()] == [s.key]

@@ -60,4 +60,4 @@ def check(shapes: Shapes, labels: Tensor, /, **settings) -> None:
     group.check(shapes, settings["child_groups"], settings["parent_groups"])
     im.check_per_class(labels, settings["samples_per_class"])
     if settings["features"] not in FEATURES:
-        raise SettingError(f"pruner.features must be one of {', '.join(FEATURES)}, not {settings['features']}")
+        raise SettingError(f"pruner.criterion.features must be one of {', '.join(FEATURES)}, not {settings['features']}")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mint_cli.images import split
-from mint_cli.protocol import DataError, Images, Splits
+from mint_cli.protocol import DataError, Images, SettingError, Splits
 
 FOLDER = "cifar-10-batches-py"
 TRAIN, TEST = [f"data_batch_{i}" for i in range(1, 6)], ["test_batch"]
@@ -21,6 +21,10 @@ def cifar10(
     root: Path, /, *, validation: int, subset: int | None, seed: int, padding: int, flip: bool, mean: list[float], std: list[float]
 ) -> Splits:
     """CIFAR-10 with ``validation`` of the 50,000 training images held out; ``subset`` keeps only so many of each of train and test."""
+    if subset is not None and subset < 1:
+        raise SettingError(f"dataset.subset must be null or at least 1, not {subset}")
+    if padding < 0:
+        raise SettingError(f"dataset.padding must be at least 0, not {padding}")
     folder = Path(root) / FOLDER
     if not all((folder / name).exists() for name in TRAIN + TEST):
         download(Path(root), folder)

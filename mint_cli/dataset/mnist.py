@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import gzip
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from mint_cli.images import split
-from mint_cli.protocol import DataError, Images, Splits
+from mint_cli.protocol import DataError, Images, SettingError, Splits
 
+VARIANTS = ("MNIST", "FashionMNIST")
 PARTS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 
 
 def mnist(root: Path, /, *, variant: str, validation: int, seed: int, mean: list[float], std: list[float]) -> Splits:
     """MNIST (``variant`` MNIST) or Fashion-MNIST (FashionMNIST) with ``validation`` of the 60,000 training images held out."""
+    if variant not in VARIANTS:
+        raise SettingError(f"dataset.variant must be one of {', '.join(VARIANTS)}, not {variant}")
     folder = Path(root) / variant / "raw"
     if not all(file_of(folder, part) for part in PARTS):
         download(Path(root), variant, folder)
@@ -50,5 +54,5 @@ def read_idx(path: Path) -> torch.Tensor:
         if kind != 8 or len(raw) != 4 + 4 * axes + int(np.prod(shape)):
             raise ValueError("its length does not fit its header")
         return torch.from_numpy(np.frombuffer(raw, np.uint8, offset=4 + 4 * axes).reshape(shape).copy())
-    except (ValueError, struct.error, EOFError, OSError) as error:
+    except (ValueError, struct.error, zlib.error, EOFError, OSError) as error:
         raise DataError(f"{path} is damaged: {error}") from error

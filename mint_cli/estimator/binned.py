@@ -7,16 +7,17 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from mint_cli.kernel.sample import Side, from_samples, sides, silence_dead
+from mint_cli.kernel.sample import Side, check_rows, from_samples, sides, silence_dead
 from mint_cli.protocol import Estimate, SettingError
 
 LEAST_ROWS = 4  # two in each half
 
 
-def check(*, bins: int, corrected: bool) -> None:
-    """Raise SettingError for a setting outside its bounds."""
+def check(rows: int, /, *, bins: int, corrected: bool) -> None:
+    """Raise SettingError for a setting outside its bounds, or fewer rows than the estimator needs."""
     if bins < 2:
         raise SettingError(f"estimator.bins must be at least 2, not {bins}")
+    check_rows(rows, LEAST_ROWS)
 
 
 def binned(
@@ -36,8 +37,8 @@ def binned(
     ``corrected`` adds to every entropy (symbols − 1) / 2n (Miller and Madow), which takes away most of the bias while
     symbols are few beside samples.
     """
-    check(bins=bins, corrected=corrected)
-    x, p = sides(child, parent, child_groups, parent_groups, LEAST_ROWS)
+    check(len(child), bins=bins, corrected=corrected)
+    x, p = sides(child, parent, child_groups, parent_groups)
 
     def estimate(x: Side, p: Side) -> Tensor:
         return silence_dead(_information(_symbols(x, bins), _symbols(p, bins), corrected), x, p)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.linalg import cholesky, solve_triangular
 
-from mint_cli.kernel.sample import Side, from_samples, sides, silence_dead, standardised
+from mint_cli.kernel.sample import Side, check_rows, from_samples, sides, silence_dead, standardised
 from mint_cli.protocol import Estimate, SettingError
 
 LEAST_ROWS = 4  # two in each half
@@ -22,12 +22,13 @@ ROWS_PER_PRODUCT = 1024
 FORMS = ("information", "variance")
 
 
-def check(*, ridge: float, form: str) -> None:
-    """Raise SettingError for a setting outside its bounds."""
+def check(rows: int, /, *, ridge: float, form: str) -> None:
+    """Raise SettingError for a setting outside its bounds, or fewer rows than the estimator needs."""
     if not ridge >= LEAST_RIDGE:
         raise SettingError(f"estimator.ridge must be at least {LEAST_RIDGE}, not {ridge}")
     if form not in FORMS:
         raise SettingError(f"estimator.form must be one of {', '.join(FORMS)}, not {form}")
+    check_rows(rows, LEAST_ROWS)
 
 
 def gaussian(
@@ -39,8 +40,8 @@ def gaussian(
     this parent group alone explains, in squared units of the child's channels.
     ``ridge`` is added to the covariance's diagonal, relative to its mean, after standardising.
     """
-    check(ridge=ridge, form=form)
-    x, p = sides(child, parent, child_groups, parent_groups, LEAST_ROWS)
+    check(len(child), ridge=ridge, form=form)
+    x, p = sides(child, parent, child_groups, parent_groups)
     score = {"information": _information, "variance": _variance}[form]
     return from_samples(partial(score, ridge=ridge), x, p, rng)
 

@@ -17,19 +17,20 @@ from torch import Tensor
 
 from mint_cli.kernel import tree
 from mint_cli.kernel.distance import grid
-from mint_cli.kernel.sample import Side, from_splits, sides, silence_dead, standardised
+from mint_cli.kernel.sample import Side, check_rows, from_splits, sides, silence_dead, standardised
 from mint_cli.protocol import Estimate, SettingError
 
 LEAST_ROWS = 6  # two rows in every third
 SCALES = ("none", "standard", "block")
 
 
-def check(*, splits: int, scale: str) -> None:
-    """Raise SettingError for a setting outside its bounds."""
+def check(rows: int, /, *, splits: int, scale: str) -> None:
+    """Raise SettingError for a setting outside its bounds, or fewer rows than the estimator needs."""
     if splits < 1:
         raise SettingError(f"estimator.splits must be at least 1, not {splits}")
     if scale not in SCALES:
         raise SettingError(f"estimator.scale must be one of {', '.join(SCALES)}, not {scale}")
+    check_rows(rows, LEAST_ROWS)
 
 
 def gmi(
@@ -40,8 +41,8 @@ def gmi(
     ``scale`` standardises channels (standard) and also gives X, Y and Z equal energy (block).  The population value is
     unchanged by it, as by any invertible map of each block; the estimate's bias and variance are not.
     """
-    check(splits=splits, scale=scale)
-    x, p = sides(child, parent, child_groups, parent_groups, LEAST_ROWS)
+    check(len(child), splits=splits, scale=scale)
+    x, p = sides(child, parent, child_groups, parent_groups)
     x, p, own, rest = _scaled(x, p, scale)
     where = tree.device(child)
     positions, step = grid(p.values)

@@ -6,14 +6,15 @@ import numpy as np
 from torch import Tensor
 
 from mint_cli.kernel import neighbour
-from mint_cli.kernel.sample import Side, from_samples, sides, silence_dead, standardised
+from mint_cli.kernel.sample import Side, check_rows, from_samples, sides, silence_dead, standardised
 from mint_cli.protocol import Estimate, SettingError
 
 
-def check(*, neighbours: int) -> None:
-    """Raise SettingError for a setting outside its bounds."""
+def check(rows: int, /, *, neighbours: int) -> None:
+    """Raise SettingError for a setting outside its bounds, or fewer rows than the estimator needs."""
     if neighbours < 1:
         raise SettingError(f"estimator.neighbours must be at least 1, not {neighbours}")
+    check_rows(rows, 2 * (neighbours + 1))
 
 
 def ksg(
@@ -23,8 +24,8 @@ def ksg(
 
     Raw: negative by chance under independence, and pulled towards 0 where the condition has many dimensions.
     """
-    check(neighbours=neighbours)
-    x, p = sides(child, parent, child_groups, parent_groups, 2 * (neighbours + 1))
+    check(len(child), neighbours=neighbours)
+    x, p = sides(child, parent, child_groups, parent_groups)
 
     def estimate(x: Side, p: Side) -> Tensor:
         values = standardised(x).values, x.starts, standardised(p).values, p.starts

@@ -20,16 +20,17 @@ from torch import Tensor
 
 from mint_cli.kernel import tree
 from mint_cli.kernel.distance import grid
-from mint_cli.kernel.sample import Side, from_splits, sides, silence_dead
+from mint_cli.kernel.sample import Side, check_rows, from_splits, sides, silence_dead
 from mint_cli.protocol import Estimate, SettingError
 
 LEAST_ROWS = 6
 
 
-def check(*, splits: int, unpaired: bool) -> None:
-    """Raise SettingError for a setting outside its bounds."""
+def check(rows: int, /, *, splits: int, unpaired: bool) -> None:
+    """Raise SettingError for a setting outside its bounds, or fewer rows than the estimator needs."""
     if splits < 1:
         raise SettingError(f"estimator.splits must be at least 1, not {splits}")
+    check_rows(rows, LEAST_ROWS)
 
 
 def published(
@@ -44,8 +45,8 @@ def published(
     unpaired: bool,
 ) -> Estimate:
     """The published score of every pair, in [0, 1], averaged over ``splits`` draws of rows (the paper drew once)."""
-    check(splits=splits, unpaired=unpaired)
-    x, p = sides(child, parent, child_groups, parent_groups, LEAST_ROWS)
+    check(len(child), splits=splits, unpaired=unpaired)
+    x, p = sides(child, parent, child_groups, parent_groups)
     positions, step = grid(p.values)
     positions = positions.to(tree.device(child))
     scores = [silence_dead(_draw(x, p, positions, step, unpaired, rng), x, p) for _ in range(splits)]

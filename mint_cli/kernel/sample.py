@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mint_cli.protocol import DataError, Estimate
+from mint_cli.protocol import DataError, Estimate, SettingError
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,16 @@ def side(values: Tensor, groups: Tensor, name: str) -> Side:
     return laid_out(values.cpu()[:, order].double(), torch.cat([counts.new_zeros(1), counts.cumsum(0)]))
 
 
-def sides(child: Tensor, parent: Tensor, child_groups: Tensor, parent_groups: Tensor, least: int) -> tuple[Side, Side]:
-    """Both sides of a layer; raise DataError where rows are unequal in number or fewer than ``least``."""
+def check_rows(rows: int, least: int) -> None:
+    """SettingError for fewer rows than an estimator needs."""
+    if rows < least:
+        raise SettingError(f"the estimator needs at least {least} samples (pruner.samples_per_class × classes), not {rows}")
+
+
+def sides(child: Tensor, parent: Tensor, child_groups: Tensor, parent_groups: Tensor) -> tuple[Side, Side]:
+    """Both sides of a layer; raise DataError where rows are unequal in number."""
     if len(child) != len(parent):
         raise DataError(f"child and parent must be the same samples, not {len(child)} and {len(parent)} rows")
-    if len(child) < least:
-        raise DataError(f"the estimator needs at least {least} samples, not {len(child)}")
     return side(child, child_groups, "child"), side(parent, parent_groups, "parent")
 
 

@@ -47,6 +47,16 @@ def test_a_damaged_file_is_named(root):
         mnist(root, **SETTINGS)
 
 
+def test_a_gzipped_file_with_a_damaged_middle_is_named(root):
+    victim = root / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
+    packed = bytearray(gzip.compress(victim.read_bytes()))
+    packed[len(packed) // 2 : len(packed) // 2 + 60] = bytes(60)
+    victim.with_name(victim.name + ".gz").write_bytes(packed)
+    victim.unlink()
+    with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte.gz is damaged"):
+        mnist(root, **SETTINGS)
+
+
 def test_missing_files_are_told_with_the_folder_and_their_names(tmp_path, monkeypatch):
     import torchvision
 

@@ -64,4 +64,4 @@ def test_information_rises_with_correlation() -> None:
 
 def test_fewer_than_two_bins_are_refused() -> None:
     with pytest.raises(SettingError, match="bins must be at least 2, not 1"):
-        check(bins=1, corrected=False)
+        check(100, bins=1, corrected=False)

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from mint_cli.protocol import DataError
+from mint_cli.protocol import DataError, SettingError
 
 CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "estimator").glob("*.yaml"))
 CHILD_GROUPS, PARENT_GROUPS = torch.tensor([1, 0, 1, 2]), torch.tensor([0, 2, 1, 0, 2])
@@ -107,7 +107,7 @@ def test_nan_and_infinity_are_refused_with_side_and_group(plugin, value: float) 
 
 def test_too_few_and_unpaired_samples_are_refused(plugin) -> None:
     child, parent = activations()
-    with pytest.raises(DataError, match=r"at least \d+ samples, not 3"):
+    with pytest.raises(SettingError, match=r"at least \d+ samples .*, not 3"):
         estimate(plugin, child[:3], parent[:3])
     with pytest.raises(DataError, match="120 and 119 rows"):
         estimate(plugin, child, parent[:-1])
@@ -122,7 +122,7 @@ def test_empty_groups_are_refused_by_number(plugin) -> None:
 
 def test_the_least_number_of_samples_is_enough(plugin) -> None:
     child, parent = activations()
-    with pytest.raises(DataError) as refusal:
+    with pytest.raises(SettingError) as refusal:
         estimate(plugin, child[:1], parent[:1])
     least = int(str(refusal.value).split("at least ")[1].split()[0])
     assert estimate(plugin, child[:least], parent[:least]).score.isfinite().all()

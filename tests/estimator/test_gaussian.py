@@ -94,6 +94,6 @@ def test_fewer_samples_than_parents_are_enough(form: str) -> None:
 
 def test_settings_outside_their_bounds_are_named() -> None:
     with pytest.raises(SettingError, match="ridge must be at least 1e-05, not 0"):
-        check(ridge=0.0, form="variance")
+        check(100, ridge=0.0, form="variance")
     with pytest.raises(SettingError, match="form must be one of information, variance, not cmi"):
-        check(ridge=0.1, form="cmi")
+        check(100, ridge=0.1, form="cmi")

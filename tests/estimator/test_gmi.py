@@ -138,6 +138,6 @@ def test_splits_are_averaged_and_the_halves_are_disjoint_splits() -> None:
 
 def test_settings_outside_their_bounds_are_named() -> None:
     with pytest.raises(SettingError, match="splits must be at least 1, not 0"):
-        check(splits=0, scale="none")
+        check(100, splits=0, scale="none")
     with pytest.raises(SettingError, match="scale must be one of none, standard, block, not unit"):
-        check(splits=1, scale="unit")
+        check(100, splits=1, scale="unit")

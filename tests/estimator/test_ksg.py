@@ -39,4 +39,4 @@ def test_information_rises_with_correlation() -> None:
 
 def test_neighbours_below_one_are_refused() -> None:
     with pytest.raises(SettingError, match="neighbours must be at least 1, not 0"):
-        check(neighbours=0)
+        check(100, neighbours=0)

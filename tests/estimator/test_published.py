@@ -67,4 +67,4 @@ def test_unpaired_rows_hide_every_dependence() -> None:
 
 def test_splits_below_one_are_refused() -> None:
     with pytest.raises(SettingError, match="splits must be at least 1, not 0"):
-        check(splits=0, unpaired=True)
+        check(100, splits=0, unpaired=True)
