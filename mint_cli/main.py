@@ -214,8 +214,8 @@ def device_named(name: str):
 def fast_precision(device) -> str:
     """bfloat16 where the device has units for it, float32 elsewhere.
 
-    Without them every product is emulated: on a CPU with AVX2 alone bfloat16 trains many times slower than float32
-    (``scripts/bench_training --precision bfloat16``), and some CPUs fail in the backward pass.
+    Without them every product is emulated: on a CPU with AVX2 alone bfloat16 trains ResNet56 15 times slower than
+    float32 (outputs/benchmarks/training/avx2), and some CPUs fail in the backward pass.
     """
     import torch
 
