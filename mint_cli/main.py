@@ -117,7 +117,7 @@ def carry_out(cfg: DictConfig) -> dict[str, Any]:
 
 
 class Machine:
-    """The settings of where and on what a run takes place; its result does not depend on them."""
+    """The settings of where and on what a run takes place; no part of what its result is known by."""
 
     data: str
     store: str

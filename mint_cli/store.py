@@ -179,7 +179,7 @@ class Store:
         log.info("%s done in %.1f s", step.name, artifact.seconds)
         self._publish(step, artifact)
         for leftover in scratch.path.parent.glob(f".{step.key}.*"):  # progress, and what killed jobs have left
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
         return artifact
 
     def _publish(self, step: Step, artifact: Artifact) -> None:
