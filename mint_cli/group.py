@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mint_cli.protocol import SettingError, Shapes
+from mint_cli.errors import SettingError
+from mint_cli.protocol import Shapes
 
 Groups = int | dict[str, int | None] | None
 

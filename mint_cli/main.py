@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 if TYPE_CHECKING:
-    from mint_cli.pipeline import Experiment
+    from mint_cli.experiment import Experiment
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class SweepTable(Callback):
     """At the end of a sweep, however it ends, its table on stdout: rows of what is finished, jobs that are not by name."""
 
     def on_multirun_start(self, config: DictConfig, **settings: Any) -> None:
-        from mint_cli import table
+        from mint_cli.report import table
 
         atexit.register(table.main, [config.hydra.sweep.dir])
 
@@ -91,7 +91,7 @@ def carry_out(cfg: DictConfig) -> dict[str, Any]:
     """Build the experiment, run it on the store, and return its record."""
     import torch  # heavy: not for --help
 
-    from mint_cli.pipeline import run
+    from mint_cli.experiment import run
     from mint_cli.store import Store
 
     check_machine(cfg)
@@ -127,8 +127,8 @@ class Machine:
 
 def check_machine(cfg: DictConfig) -> None:
     """SettingError for one of them that is none."""
-    from mint_cli.door import check_types
-    from mint_cli.protocol import SettingError
+    from mint_cli.check import check_types
+    from mint_cli.errors import SettingError
 
     check_types("settings", Machine, {name: cfg[name] for name in Machine.__annotations__})
     if cfg.threads is not None and cfg.threads < 1:
@@ -153,8 +153,8 @@ def build(cfg: DictConfig) -> Experiment:
     """The experiment that a settled configuration describes; raises SettingError for what cannot be one."""
     from hydra.utils import instantiate
 
-    from mint_cli.pipeline import Experiment
-    from mint_cli.stage import Data
+    from mint_cli.experiment import Experiment
+    from mint_cli.stage.stages import Data
 
     weights = cfg.model.get("weights")
     model = {k: v for k, v in cfg.model.items_ex(resolve=False) if k != "weights"} if "weights" in cfg.model else cfg.model
@@ -180,8 +180,8 @@ def build(cfg: DictConfig) -> Experiment:
 
 def checkpoint_of(path: str | None):
     """The checkpoint that ``model.weights`` names, or None."""
-    from mint_cli.protocol import SettingError
-    from mint_cli.stage import Weights
+    from mint_cli.errors import SettingError
+    from mint_cli.stage.stages import Weights
 
     if path is None:
         return None
@@ -194,7 +194,7 @@ def device_named(name: str):
     """The device of a setting; ``auto`` is a GPU if there is one."""
     import torch
 
-    from mint_cli.protocol import SettingError
+    from mint_cli.errors import SettingError
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -299,7 +299,7 @@ def mean_of(signal: dict[str, Any], key: str) -> str:
 
 def told(error: BaseException) -> str | None:
     """One sentence for an error that is the user's or the machine's to mend; None for one that is ours."""
-    from mint_cli.faults import sentence
+    from mint_cli.errors import sentence
 
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
         where = re.search(r"full_key: (\S+)", str(error))

@@ -1,40 +1,35 @@
 """The plug-in shapes and the few values that travel between them, on one screen.
 
-Left of ``/`` stands what the pipeline passes, right of ``*`` the settings, which come from YAML and have no Python
-defaults.  A plug-in is a function and a YAML; ``layers`` names the prunable layers in order.
+Left of ``/`` stands what the pipeline passes, right of ``*`` the settings, which come from YAML and
+have no Python defaults.  A plug-in is a function and a YAML.
 
-| family       | signature                                                                          |
-|--------------|------------------------------------------------------------------------------------|
-| dataset      | ``(root: Path, /, *, seed, ...) -> Splits``                                        |
-| model        | ``(shape, classes, /, *, ...) -> nn.Module``                                       |
-| criterion    | ``(model, layers, images, rng, /, *, ...) -> dict[layer, Estimate]``               |
-| estimator    | ``(child, parent, child_groups, parent_groups, rng, /, *, ...) -> Estimate``       |
-| allocation   | ``(scores, weights, /, *, ...) -> Masks``; ``weights`` counts those of every layer |
-| compensation | ``(model, masks, images, rng, /, *, ...) -> (Masks, Tensors)``                     |
+| family       | signature                                                                        |
+|--------------|----------------------------------------------------------------------------------|
+| dataset      | ``(root: Path, /, *, seed, …) -> Splits``                                        |
+| model        | ``(shape, classes, /, *, …) -> nn.Module``                                       |
+| granularity  | ``(layers: dict[name, Layer], /, *, …) -> dict[site, Cells]``                    |
+| criterion    | ``(model, cells, images, rng, /, *, …) -> dict[site, Estimate]``                 |
+| estimator    | ``(child, parent, child_groups, parent_groups, rng, /, *, …) -> Estimate``       |
+| allocation   | ``(scores, sizes, wanted, /, *, …) -> Kept``; sizes: weights of every cell       |
+| compensation | ``(model, cells, kept, gone, images, rng, /, *, …) -> (Kept, Tensors)``          |
+| schedule     | ``(sparsity, /, *, …) -> list[float]``: the sparsity asked for after every round |
 
-The module of a criterion or compensation may also define ``check(shapes, labels, /, *, ...)`` with the same settings,
-``shapes`` as below and ``labels`` those of the training images; that of an estimator ``check(rows, /, *, ...)``,
-``rows`` the number of samples it will see.  It raises ``SettingError`` before any stage runs.  An estimator's samples lie
-on the network's device, group labels and the estimate on the CPU.
+``cells`` is ``dict[site, Cells]``.  A plug-in may carry ``check``, a function with the same settings
+that raises ``SettingError`` before any work: of a criterion or compensation ``check(layers, cells,
+labels, /, *, …)``, of an estimator ``check(rows, /, *, …)``; it is attached by ``checked_by``.
+An estimator's samples lie on the network's device, group labels and the estimate on the CPU.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 
 Tensors = dict[str, Tensor]
-Shapes = dict[str, tuple[int, int, int, int]]  # layer -> output channels, input channels, weights between two, positions of its output
-Masks = dict[str, Tensor]  # layer -> bool, True = keep; its axes are the leading axes of the layer's weight
-
-
-class SettingError(ValueError):
-    """A setting outside its bounds; the message is one sentence that names the setting, the bound and the value."""
-
-
-class DataError(RuntimeError):
-    """Data that cannot be used (missing, damaged, NaN); the message says what and where."""
+Masks = dict[str, Tensor]  # parameter -> bool, True = stays; its axes are leading axes of the parameter
+Kept = dict[str, Tensor]  # site -> bool of the site's shape, True = stays
 
 
 @dataclass(frozen=True)
@@ -63,14 +58,59 @@ class Splits:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """What one recorded pass of a network says of a convolution or linear layer."""
+
+    name: str
+    kind: str  # the class of the module
+    shape: tuple[int, ...]  # of its weight
+    positions: int  # of its output: pixels of the feature map, or tokens; 0 if it was never called
+    calls: int  # in one forward pass
+    refusals: tuple[str, ...] = ()  # why its weight cannot be masked, in words
+    blind: tuple[str, ...] = ()  # why nothing can be judged by what enters and leaves it, in words
+
+    @property
+    def weight(self) -> str:
+        """Name of its weight among the network's parameters."""
+        return f"{self.name}.weight" if self.name else "weight"
+
+    @property
+    def kernel(self) -> int:
+        """Weights between an input channel and an output channel."""
+        size = 1
+        for axis in self.shape[2:]:
+            size *= axis
+        return size
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of one site: what goes or stays as a whole.
+
+    ``labels`` says of every leading element of each parameter which cell it belongs to, int32, an
+    index into the flattened ``shape``, −1 none.  Sizes, masks and surgery all follow from it.
+    """
+
+    shape: tuple[int, ...]
+    labels: Tensors
+
+
+@dataclass(frozen=True)
 class Estimate:
     """A score, larger = keep, and two estimates from disjoint halves of the splits or samples (None: no randomness).
 
-    With groups (int64 labels of a layer's output and input channels) the score is one value per block of
-    connections, (child groups, parent groups); without, its axes are the leading axes of the layer's weight.
+    All have the shape of the site's cells; an estimator's have (child groups, parent groups).
     """
 
     score: Tensor
     halves: tuple[Tensor, Tensor] | None = None
-    child_groups: Tensor | None = None
-    parent_groups: Tensor | None = None
+
+
+def checked_by(check: Callable[..., None]) -> Callable[[Callable], Callable]:
+    """Decorator: ``check`` takes the plug-in's settings and raises SettingError before any work."""
+
+    def attach(plugin: Callable) -> Callable:
+        plugin.check = check
+        return plugin
+
+    return attach

@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from mint_cli.main import CONF, build, settled
-from mint_cli.pipeline import plan
+from mint_cli.experiment import plan
 
 CPU = torch.device("cpu")
 SCRIPTS = Path(__file__).parent.parent / "scripts"

@@ -9,10 +9,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import nn
 
-from mint_cli import door
+from mint_cli import check as door
 from mint_cli.main import CONF, build, check_machine, device_named, fast_precision, settled, told
-from mint_cli.pipeline import plan
-from mint_cli.protocol import SettingError
+from mint_cli.experiment import plan
+from mint_cli.errors import SettingError
 
 FAMILIES = ("dataset", "model", "criterion", "estimator", "allocation", "compensation")
 OPTIONS = sorted(p.relative_to(CONF) for p in CONF.rglob("*.yaml"))

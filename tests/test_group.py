@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mint_cli import group
-from mint_cli.protocol import SettingError
+from mint_cli.errors import SettingError
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(10, 3), (7, 7), (512, 128), (784, 98), (5, 1), (300, 7)])

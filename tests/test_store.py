@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mint_cli.allocation.layer_quota import layer_quota
-from mint_cli.faults import sentence
+from mint_cli.errors import sentence
 from mint_cli.store import Scratch, Store, fingerprint, step
 
 CPU = torch.device("cpu")

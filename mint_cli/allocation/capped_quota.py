@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from mint_cli.protocol import Masks, SettingError, Tensors
-from mint_cli.quota import lowest_first, most_cells, quota, without
+from mint_cli.errors import SettingError
+from mint_cli.protocol import Masks, Tensors
+from mint_cli.allocation.quota import lowest_first, most_cells, quota, without
 
 
 def capped_quota(scores: Tensors, weights: dict[str, int], /, *, sparsity: float, of: str, cap: float, caps: dict[str, float]) -> Masks:

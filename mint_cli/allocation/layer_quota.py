@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from mint_cli.protocol import Masks, SettingError, Tensors
-from mint_cli.quota import layerwise, quota
+from mint_cli.errors import SettingError
+from mint_cli.protocol import Masks, Tensors
+from mint_cli.allocation.quota import layerwise, quota
 
 
 def layer_quota(scores: Tensors, weights: dict[str, int], /, *, sparsity: float, of: str) -> Masks:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from mint_cli.protocol import Masks, SettingError, Tensors
-from mint_cli.quota import layerwise, most_cells
+from mint_cli.errors import SettingError
+from mint_cli.protocol import Masks, Tensors
+from mint_cli.allocation.quota import layerwise, most_cells
 
 
 def threshold(scores: Tensors, weights: dict[str, int], /, *, quantile: float, cap: float, caps: dict[str, float]) -> Masks:

@@ -7,10 +7,12 @@ from copy import deepcopy
 import numpy as np
 from torch import Tensor, nn
 
-from mint_cli import calibration as cal
-from mint_cli import elimination, group
-from mint_cli.protocol import Images, Masks, SettingError, Shapes, Tensors
-from mint_cli.replay import Walk
+from mint_cli.solver import rows as cal
+from mint_cli import group
+from mint_cli.solver import choice as elimination
+from mint_cli.errors import SettingError
+from mint_cli.protocol import Images, Masks, Shapes, Tensors
+from mint_cli.network.replay import Walk
 
 
 def eliminate(

@@ -7,11 +7,11 @@ from copy import deepcopy
 import numpy as np
 from torch import nn
 
-from mint_cli import calibration as cal
-from mint_cli.calibration import check as check  # before any work
-from mint_cli.network import weighted_layers
+from mint_cli.solver import rows as cal
+from mint_cli.solver.rows import check as check  # before any work
+from mint_cli.network.layers import weighted_layers
 from mint_cli.protocol import Images, Masks, Tensors
-from mint_cli.replay import Walk
+from mint_cli.network.replay import Walk
 
 
 def sequential(

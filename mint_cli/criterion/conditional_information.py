@@ -9,9 +9,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from mint_cli import group
-from mint_cli import images as im
-from mint_cli.network import activations, patches, weighted_layers
-from mint_cli.protocol import DataError, Estimate, Images, SettingError, Shapes
+from mint_cli.data import images as im
+from mint_cli.network.layers import activations, patches, weighted_layers
+from mint_cli.errors import DataError, SettingError
+from mint_cli.protocol import Estimate, Images, Shapes
 
 FEATURES = ("means", "patches")
 

@@ -6,12 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mint_cli import calibration as cal
-from mint_cli import elimination as el
+from mint_cli.solver import rows as cal
+from mint_cli.solver import choice as el
 from mint_cli import group
-from mint_cli.network import weighted_layers
-from mint_cli.protocol import Estimate, Images, SettingError, Shapes
-from mint_cli.replay import Walk
+from mint_cli.network.layers import weighted_layers
+from mint_cli.errors import SettingError
+from mint_cli.protocol import Estimate, Images, Shapes
+from mint_cli.network.replay import Walk
 
 
 def elimination(

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from mint_cli import group
-from mint_cli import images as im
-from mint_cli.network import weighted_layers
+from mint_cli.data import images as im
+from mint_cli.network.layers import weighted_layers
 from mint_cli.protocol import Estimate, Images, Shapes
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mint_cli.images import split
-from mint_cli.protocol import DataError, Images, SettingError, Splits
+from mint_cli.data.images import split
+from mint_cli.errors import DataError, SettingError
+from mint_cli.protocol import Images, Splits
 
 FOLDER = "cifar-10-batches-py"
 TRAIN, TEST = [f"data_batch_{i}" for i in range(1, 6)], ["test_batch"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from mint_cli.images import split
+from mint_cli.data.images import split
 from mint_cli.protocol import Images, Splits
 
 TEST = 360  # the last fifth: other writers than the rest

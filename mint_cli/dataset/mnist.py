@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mint_cli.images import split
-from mint_cli.protocol import DataError, Images, SettingError, Splits
+from mint_cli.data.images import split
+from mint_cli.errors import DataError, SettingError
+from mint_cli.protocol import Images, Splits
 
 VARIANTS = ("MNIST", "FashionMNIST")
 PARTS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")

@@ -8,7 +8,8 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from mint_cli.kernel.sample import Side, check_rows, from_samples, sides, silence_dead
-from mint_cli.protocol import Estimate, SettingError
+from mint_cli.errors import SettingError
+from mint_cli.protocol import Estimate
 
 LEAST_ROWS = 4  # two in each half
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.linalg import cholesky, solve_triangular
 
 from mint_cli.kernel.sample import Side, check_rows, from_samples, sides, silence_dead, standardised
-from mint_cli.protocol import Estimate, SettingError
+from mint_cli.errors import SettingError
+from mint_cli.protocol import Estimate
 
 LEAST_ROWS = 4  # two in each half
 LEAST_RIDGE = 1e-5  # well above the rounding of float32 products

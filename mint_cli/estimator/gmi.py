@@ -18,7 +18,8 @@ from torch import Tensor
 from mint_cli.kernel import tree
 from mint_cli.kernel.distance import grid
 from mint_cli.kernel.sample import Side, check_rows, from_splits, sides, silence_dead, standardised
-from mint_cli.protocol import Estimate, SettingError
+from mint_cli.errors import SettingError
+from mint_cli.protocol import Estimate
 
 LEAST_ROWS = 6  # two rows in every third
 SCALES = ("none", "standard", "block")

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from mint_cli.kernel import neighbour
 from mint_cli.kernel.sample import Side, check_rows, from_samples, sides, silence_dead, standardised
-from mint_cli.protocol import Estimate, SettingError
+from mint_cli.errors import SettingError
+from mint_cli.protocol import Estimate
 
 
 def check(rows: int, /, *, neighbours: int) -> None:

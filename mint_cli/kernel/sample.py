@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mint_cli.protocol import DataError, Estimate, SettingError
+from mint_cli.errors import DataError, SettingError
+from mint_cli.protocol import Estimate
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from mint_cli.protocol import SettingError
+from mint_cli.errors import SettingError
 
 
 def lenet5(shape: tuple[int, ...], classes: int, /) -> nn.Module:

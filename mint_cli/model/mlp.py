@@ -6,7 +6,7 @@ import math
 
 from torch import nn
 
-from mint_cli.protocol import SettingError
+from mint_cli.errors import SettingError
 
 
 def mlp(shape: tuple[int, ...], classes: int, /, *, hidden: list[int], dropout: float) -> nn.Module:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mint_cli.protocol import SettingError
+from mint_cli.errors import SettingError
 
 WIDTHS = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
 POOLED = (2, 4, 7, 10, 13)  # convolutions followed by 2×2 max pooling

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mint_cli.allocation.capped_quota import capped_quota
-from mint_cli.protocol import SettingError
+from mint_cli.errors import SettingError
 
 
 def allocate(scores, weights, sparsity, of="prunable", cap=1.0, caps=None):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mint_cli.allocation.layer_quota import layer_quota
-from mint_cli.protocol import SettingError
+from mint_cli.errors import SettingError
 
 
 def test_every_layer_loses_the_same_share_to_the_nearest_cell():

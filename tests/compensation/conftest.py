@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mint_cli.network import normalise_inputs
+from mint_cli.network.layers import normalise_inputs
 from mint_cli.protocol import Images, Masks
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from mint_cli import group
-from mint_cli import images as im
+from mint_cli.data import images as im
 from mint_cli.compensation.eliminate import eliminate
 from mint_cli.compensation.sequential import sequential
-from mint_cli.network import apply_masks
-from mint_cli.protocol import SettingError
+from mint_cli.network.layers import apply_masks
+from mint_cli.errors import SettingError
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from mint_cli import images as im
+from mint_cli.data import images as im
 from mint_cli.compensation.layer import layer
-from mint_cli.network import passage
+from mint_cli.network.layers import passage
 
 
 def test_each_layer_is_the_least_squares_fit_of_its_own_dense_output(model, masks, noise, settings):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from mint_cli import images as im
+from mint_cli.data import images as im
 from mint_cli.compensation.layer import layer
 from mint_cli.compensation.sequential import check, sequential
-from mint_cli.network import apply_masks, passage
-from mint_cli.protocol import SettingError
+from mint_cli.network.layers import apply_masks, passage
+from mint_cli.errors import SettingError
 
 
 def pruned(model, masks, changed):

@@ -6,8 +6,9 @@ import torch
 
 from mint_cli.criterion.conditional_information import check, conditional_information
 from mint_cli.model.lenet5 import lenet5
-from mint_cli.network import normalise_inputs
-from mint_cli.protocol import DataError, Estimate, Images, SettingError
+from mint_cli.network.layers import normalise_inputs
+from mint_cli.errors import DataError, SettingError
+from mint_cli.protocol import Estimate, Images
 
 SETTINGS = {"samples_per_class": 4, "child_groups": 5, "parent_groups": 3, "features": "means"}
 

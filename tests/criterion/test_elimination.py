@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from mint_cli.criterion.elimination import check, elimination
-from mint_cli.protocol import Images, SettingError
+from mint_cli.errors import SettingError
+from mint_cli.protocol import Images
 
 SETTINGS = {
     "calibration_images": 200,

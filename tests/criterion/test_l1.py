@@ -4,8 +4,8 @@ import torch
 
 from mint_cli.criterion.l1 import check, l1
 from mint_cli.model.lenet5 import lenet5
-from mint_cli.network import weighted_layers
-from mint_cli.protocol import SettingError
+from mint_cli.network.layers import weighted_layers
+from mint_cli.errors import SettingError
 
 
 @pytest.mark.parametrize("name", ["conv2", "fc1"])

@@ -5,8 +5,8 @@ import torch
 from mint_cli.criterion.l1 import l1
 from mint_cli.criterion.lamp import check, lamp, share_of_larger
 from mint_cli.model.lenet5 import lenet5
-from mint_cli.network import weighted_layers
-from mint_cli.protocol import SettingError
+from mint_cli.network.layers import weighted_layers
+from mint_cli.errors import SettingError
 
 GROUPS = {"child_groups": 5, "parent_groups": 3}
 

@@ -4,7 +4,7 @@ import torch
 
 from mint_cli.criterion.taylor import taylor
 from mint_cli.model.mlp import mlp
-from mint_cli.network import apply_masks, weighted_layers
+from mint_cli.network.layers import apply_masks, weighted_layers
 from mint_cli.protocol import Images
 
 

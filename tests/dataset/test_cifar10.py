@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mint_cli.dataset.cifar10 import FOLDER, TEST, TRAIN, cifar10
-from mint_cli.protocol import DataError
+from mint_cli.errors import DataError
 
 SETTINGS = {"validation": 5, "subset": None, "seed": 0, "padding": 4, "flip": True, "mean": [0.5] * 3, "std": [0.2] * 3}
 

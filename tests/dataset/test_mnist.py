@@ -7,7 +7,7 @@ from commandline import mnist_root
 
 from mint_cli.dataset import mnist as module
 from mint_cli.dataset.mnist import mnist
-from mint_cli.protocol import DataError
+from mint_cli.errors import DataError
 
 SETTINGS = {"variant": "MNIST", "validation": 2, "seed": 0, "mean": [0.0], "std": [1.0]}
 

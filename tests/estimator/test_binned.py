@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mint_cli.estimator.binned import binned, check, entropy
-from mint_cli.protocol import SettingError
+from mint_cli.errors import SettingError
 
 
 def score(child: np.ndarray, parent: np.ndarray, groups: list[int], bins: int = 2, corrected: bool = False) -> torch.Tensor:

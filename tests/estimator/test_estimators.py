@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from mint_cli.protocol import DataError, SettingError
+from mint_cli.errors import DataError, SettingError
 
 CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "estimator").glob("*.yaml"))
 CHILD_GROUPS, PARENT_GROUPS = torch.tensor([1, 0, 1, 2]), torch.tensor([0, 2, 1, 0, 2])

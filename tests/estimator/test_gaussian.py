@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mint_cli.estimator.gaussian import check, gaussian
-from mint_cli.protocol import SettingError
+from mint_cli.errors import SettingError
 
 RIDGE = 1e-5
 

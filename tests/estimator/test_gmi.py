@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mint_cli.estimator.gmi import SCALES, check, conditional_gmi, gmi
-from mint_cli.protocol import SettingError
+from mint_cli.errors import SettingError
 
 
 def henze_penrose(correlation: float) -> float:

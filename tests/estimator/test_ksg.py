@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mint_cli.estimator.ksg import check, ksg
-from mint_cli.protocol import SettingError
+from mint_cli.errors import SettingError
 
 
 def scores(correlation: float, conditional: bool, n: int = 1000, draws: int = 6) -> list[float]:

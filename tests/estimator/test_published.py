@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mint_cli.estimator.published import check, published
-from mint_cli.protocol import SettingError
+from mint_cli.errors import SettingError
 
 DRAWS = 10
 

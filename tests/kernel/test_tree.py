@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 
 from mint_cli.kernel import tree
 from mint_cli.kernel.distance import grid, squares
-from mint_cli.protocol import DataError
+from mint_cli.errors import DataError
 
 SETS = 300
 ONES = torch.ones(3, dtype=torch.float64)

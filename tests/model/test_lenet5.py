@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from mint_cli.model.lenet5 import lenet5
-from mint_cli.network import weight_counts
-from mint_cli.protocol import SettingError
+from mint_cli.network.layers import weight_counts
+from mint_cli.errors import SettingError
 
 
 def test_it_has_the_weights_of_lenet5():

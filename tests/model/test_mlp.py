@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from mint_cli.model.mlp import mlp
-from mint_cli.network import weight_counts
-from mint_cli.protocol import SettingError
+from mint_cli.network.layers import weight_counts
+from mint_cli.errors import SettingError
 
 
 def test_the_mnist_network_of_mint_has_545000_weights_150000_of_them_in_fc2():

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from mint_cli.model.resnet56 import resnet56, shortcut
-from mint_cli.network import activations, channel_means, passage, weight_counts, weighted_layers
+from mint_cli.network.layers import activations, channel_means, passage, weight_counts, weighted_layers
 from mint_cli.protocol import Images
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mint_cli.model.vgg16 import vgg16
-from mint_cli.network import weight_counts
-from mint_cli.protocol import SettingError
+from mint_cli.network.layers import weight_counts
+from mint_cli.errors import SettingError
 
 
 def test_it_has_the_published_number_of_weights_layer_by_layer():

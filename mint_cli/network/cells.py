@@ -1,0 +1,80 @@
+"""Arithmetic of cells: sums over them, masks from them, and the rectangles they are in a layer's weight."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from math import prod
+
+import torch
+from torch import Tensor
+
+from mint_cli.errors import SettingError
+from mint_cli.protocol import Cells, Kept, Masks, Tensors
+
+
+def summed(cells: Cells, values: Tensors) -> Tensor:
+    """Sum over every cell of ``values``, a tensor per parameter (others count nothing): float64, the cells' shape."""
+    total = torch.zeros(prod(cells.shape), dtype=torch.float64)
+    for name, labels in cells.labels.items():
+        if name in values:
+            value = values[name].detach().cpu().double()
+            value = value.flatten(labels.ndim).sum(-1) if value.ndim > labels.ndim else value
+            inside = labels >= 0
+            total.index_add_(0, labels[inside].long(), value[inside])
+    return total.view(cells.shape)
+
+
+def sizes(cells: Cells, parameters: Tensors, counted: Collection[str]) -> Tensor:
+    """Elements of the ``counted`` parameters that belong to every cell, int64, the cells' shape."""
+    ones = {name: torch.ones(()).expand(parameters[name].shape) for name in cells.labels if name in counted}
+    return summed(cells, ones).long()
+
+
+def mean(cells: Cells, values: Tensors) -> Tensor:
+    """Mean over every cell of ``values``, a tensor per parameter: float64, the cells' shape."""
+    count = summed(cells, {name: torch.ones(()).expand(value.shape) for name, value in values.items()})
+    return summed(cells, values) / count.clamp_min(1)
+
+
+def masks_of(cells: dict[str, Cells], kept: Kept) -> Masks:
+    """Masks of parameters: an element stays if every cell that it belongs to does."""
+    masks: Masks = {}
+    for site, own in cells.items():
+        stays = torch.cat([kept[site].flatten().cpu(), torch.ones(1, dtype=torch.bool)])  # label −1 is the last
+        for name, labels in own.labels.items():
+            masks[name] = both(masks.get(name), stays[labels.long()])
+    return masks
+
+
+def both(first: Tensor | None, second: Tensor) -> Tensor:
+    """Where both masks of one parameter keep; either may have fewer leading axes."""
+    if first is None:
+        return second
+    ndim = max(first.ndim, second.ndim)
+    first, second = (m.reshape(m.shape + (1,) * (ndim - m.ndim)) for m in (first, second))
+    return first & second
+
+
+def gone(cells: dict[str, Cells], masks: Masks) -> Kept:
+    """Cells of which the masks have left nothing, True = gone."""
+    found = {}
+    for site, own in cells.items():
+        given = {name: masks[name].expand_as(m) for name, m in own.labels.items() if name in masks}
+        found[site] = summed(own, given) == 0 if given else torch.zeros(own.shape, dtype=torch.bool)
+    return found
+
+
+def rectangles(cells: Cells, weight: str, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Child group of each output (out,) and parent of each column of the flat weight (in × kernel,), int64.
+
+    With cells of shape (c, …) an element's label is child · (cells per child) + parent; cells of one
+    axis are judged by one child group, all outputs that read them.  Raises SettingError where a
+    layer's cells are not all the pairs of a child and a parent.
+    """
+    labels = cells.labels[weight]
+    flat = labels.reshape(labels.shape + (1,) * (len(shape) - labels.ndim)).expand(shape).flatten(1)
+    parents = prod(cells.shape[1:]) if len(cells.shape) > 1 else prod(cells.shape)
+    child, parent = flat[:, 0].long() // parents, flat[0].long() % parents
+    if not torch.equal(child[:, None] * parents + parent[None, :], flat.long()):
+        raise SettingError("granularity", f"must cut the weight of {weight} into pairs of outputs and inputs")
+    return child, parent

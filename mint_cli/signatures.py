@@ -1,0 +1,70 @@
+"""Settings compared with the signatures that take them: names and types."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable
+from dataclasses import is_dataclass
+from functools import partial
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from mint_cli.errors import SettingError, owned
+
+
+def bind(plugin: partial) -> None:
+    """Compare a plug-in's settings with its function's signature; SettingError names the setting and the nearest one."""
+    parameters = inspect.signature(plugin.func).parameters.values()
+    settings = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    for name, value in plugin.keywords.items():
+        if name not in settings:
+            raise SettingError(name, f"is no setting of {plugin.func.__name__}", hint=nearest(name, settings))
+        if isinstance(value, partial):
+            with owned(name):
+                bind(value)
+    missing = [name for name in settings if name not in plugin.keywords]
+    if missing:
+        raise SettingError(missing[0], f"is needed by {plugin.func.__name__}")
+    check_types(plugin.func, plugin.keywords)
+
+
+def check_types(annotated: Any, values: dict[str, Any]) -> None:
+    """SettingError for the first value that is not of its annotated type; a whole number passes for a float."""
+    for name, hint in get_type_hints(annotated).items():
+        if name in values and not fits(values[name], hint):
+            raise SettingError(name, f"must be {described(hint)}", repr(values[name]))
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type the hint allows, contents of lists and mappings too; nan is no number."""
+    kind, inside = get_origin(hint) or hint, get_args(hint)
+    if kind is UnionType:
+        return any(fits(value, one) for one in inside)
+    if isinstance(value, bool):
+        return kind is bool
+    if not isinstance(value, (int, float) if kind is float else kind) or value != value:
+        return False
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return False  # no tensor, no generator and no file takes it
+    contents = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return all(fits(one, inside[-1]) for one in contents) if inside else True
+
+
+def described(hint: Any) -> str:
+    """A hint in words."""
+    kind, inside = get_origin(hint) or hint, get_args(hint)
+    if kind is UnionType:
+        return " or ".join(described(one) for one in inside)
+    if kind in (list, dict) and inside:
+        return f"{'a list of' if kind is list else 'a mapping to'} {described(inside[-1])}"
+    if is_dataclass(kind) or kind is partial:
+        return "a group of settings"
+    return "null" if kind is type(None) else kind.__name__
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint at the settings that exist, the nearest first if one is near."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean {close[0]}?" if close else f"it has {', '.join(known) or 'none'}"

@@ -1,0 +1,128 @@
+"""The only training loop, and evaluation."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from mint_cli.data import images as im
+from mint_cli.network.layers import device_of, inference, spread
+from mint_cli.network.observe import settle_constant_channels
+from mint_cli.errors import DataError
+from mint_cli.protocol import Images, Masks, Tensors
+from mint_cli.store import Context
+from mint_cli.training.recipe import Recipe, learning_rate
+
+
+def fit(model: nn.Module, images: Images, recipe: Recipe, seed: list[int], context: Context, masks: Masks | None = None) -> list[float]:
+    """Train in place and return the mean loss of every epoch; weights outside ``masks`` stay exactly 0.0.
+
+    ``seed`` fixes order, augmentation and dropout of every epoch by itself, so a run that was cut off goes on as if it
+    had not been.  Raises DataError with epoch and step at the first loss that is not finite.
+    """
+    images, model = im.to(images, context.device), model.to(context.device, memory_format=torch.channels_last)
+    if not recipe.epochs:
+        return []
+    optimiser = torch.optim.SGD(
+        model.parameters(),
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov and recipe.momentum > 0,
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
+    held = masked_parameters(model, masks or {})
+    losses = restore(model, optimiser, context.scratch.load())
+    forward = torch.compile(model) if recipe.compile else model
+    model.train()
+    epochs = tqdm(range(len(losses), recipe.epochs), initial=len(losses), total=recipe.epochs, disable=None, unit="epoch", leave=False)
+    for epoch in epochs:
+        losses.append(train_epoch(forward, optimiser, images, recipe, [*seed, epoch], epoch, held))
+        epochs.set_postfix(loss=f"{losses[-1]:.4f}")
+        context.scratch.save(lambda: progress(model, optimiser, losses))
+    if recipe.precision == "bfloat16":
+        settle_constant_channels(model)
+    return losses
+
+
+def masked_parameters(model: nn.Module, masks: Masks) -> list[tuple[nn.Parameter, Tensor]]:
+    """Pairs of a parameter that is trained and its mask as 0.0 / 1.0, ready to multiply gradients."""
+    pairs = ((model.get_parameter(name), mask) for name, mask in masks.items())
+    return [(p, spread(mask, p.ndim).to(p.device, p.dtype)) for p, mask in pairs if p.requires_grad]
+
+
+def train_epoch(model, optimiser, images: Images, recipe: Recipe, seed: list[int], epoch: int, held) -> float:
+    """One pass in random order (a last partial batch is left out) and its mean loss."""
+    rng, device = np.random.default_rng(seed), images.pixels.device
+    order = torch.from_numpy(rng.permutation(len(images)))
+    dropout_seed = int(rng.integers(2**62))
+    draws = im.draw(images, len(images), rng)
+    size = min(recipe.batch_size, len(images))
+    steps = len(images) // size
+    order, losses = order.to(device), torch.empty(steps, device=device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(dropout_seed)  # dropout has no generator of its own
+        for step in range(steps):
+            batch = slice(step * size, (step + 1) * size)
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(recipe, epoch + step / steps)
+            pixels = im.transformed(images, order[batch], draws and tuple(d[batch] for d in draws))
+            losses[step] = train_step(model, optimiser, pixels, images.labels[order[batch]], recipe, held)
+    finite = losses.isfinite()
+    if not finite.all():
+        first = int((~finite).int().argmax())
+        raise DataError(
+            f"training diverged: the loss is {losses[first].item()} in epoch {epoch + 1}, step {first + 1}; lower the learning rate"
+        )
+    return float(losses.mean())
+
+
+def train_step(model, optimiser, pixels: Tensor, labels: Tensor, recipe: Recipe, held) -> Tensor:
+    """One update; gradients of masked weights are zeroed first, so weight, decay and momentum stay exactly 0.0 there."""
+    with torch.autocast(pixels.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        loss = nn.functional.cross_entropy(model(pixels), labels, label_smoothing=recipe.label_smoothing)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    if held:
+        torch._foreach_mul_([w.grad for w, _ in held], [mask for _, mask in held])
+    optimiser.step()
+    return loss.detach()
+
+
+def progress(model: nn.Module, optimiser, losses: list[float]) -> Tensors:
+    """State of a training under way: network, momentum and the losses so far."""
+    momentum = {
+        f"momentum/{i}": optimiser.state[p]["momentum_buffer"]
+        for i, p in enumerate(model.parameters())
+        if optimiser.state.get(p, {}).get("momentum_buffer") is not None
+    }
+    return {f"state/{k}": v for k, v in model.state_dict().items()} | momentum | {"losses": torch.tensor(losses, dtype=torch.float64)}
+
+
+def restore(model: nn.Module, optimiser, saved: Tensors | None) -> list[float]:
+    """Put a training back where ``progress`` found it; returns the losses so far (none without progress)."""
+    if saved is None:
+        return []
+    model.load_state_dict({k.removeprefix("state/"): v for k, v in saved.items() if k.startswith("state/")})
+    for i, p in enumerate(model.parameters()):
+        if f"momentum/{i}" in saved:
+            # in the weight's own memory order (channels_last): the fused update pairs them by place in memory
+            optimiser.state[p]["momentum_buffer"] = torch.empty_like(p, requires_grad=False).copy_(saved[f"momentum/{i}"])
+    return saved["losses"].tolist()
+
+
+def evaluate(model: nn.Module, images: Images, batch_size: int = 100) -> dict[str, float] | None:
+    """Accuracy (fraction) and mean cross-entropy loss in nats, in float32; None without images."""
+    if not len(images):
+        return None
+    device = device_of(model)
+    correct, loss = 0, 0.0
+    with inference(model):
+        for index in torch.arange(len(images)).split(batch_size):
+            logits = model(im.plain(images, index).to(device)).float()
+            labels = images.labels[index.to(images.labels.device)].to(device)
+            correct += int((logits.argmax(1) == labels).sum())
+            loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
+    return {"accuracy": correct / len(images), "loss": loss / len(images)}
