@@ -81,6 +81,8 @@ def describe(value: Any) -> Any:
         return {"plug-in": f"{value.func.__module__}.{value.func.__qualname__}", "settings": describe(value.keywords)}
     if isinstance(value, Step):
         return {"step": value.key}
+    if hasattr(value, "identity"):
+        return {type(value).__name__: describe(value.identity())}
     if is_dataclass(value):
         kept = {f.name: describe(getattr(value, f.name)) for f in fields(value) if f.metadata.get("identity", True)}
         return {type(value).__name__: kept}

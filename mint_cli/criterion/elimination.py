@@ -1,62 +1,62 @@
-"""What each block carries for the logits given the blocks still kept, comparable between layers; on the dense network."""
+"""What each cell carries for the logits given the cells still kept, comparable between layers; on the dense network."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from mint_cli.solver import rows as cal
-from mint_cli.solver import choice as el
-from mint_cli import group
-from mint_cli.network.layers import weighted_layers
 from mint_cli.errors import SettingError
-from mint_cli.protocol import Estimate, Images, Shapes
+from mint_cli.network.cells import only_weight, rectangles
 from mint_cli.network.replay import Walk
+from mint_cli.protocol import Cells, Estimate, Images, Layer, checked_by
+from mint_cli.solver import choice, rows
+from mint_cli.solver.rows import Calibration
 
 
+def check(
+    layers: dict[str, Layer],
+    cells: dict[str, Cells],
+    labels: Tensor,
+    /,
+    *,
+    calibration: Calibration,
+    depth: int,
+) -> None:
+    """Images within the training set and rows for all inputs, layers that can be seen, at least one input to rank."""
+    rows.check_images(calibration, len(labels))
+    rows.check_solvable(layers, cells)
+    rows.check_all_inputs(layers, cells, calibration)
+    for name, own in cells.items():
+        rectangles(own, only_weight(own), layers[name].shape)
+    if depth < 1:
+        raise SettingError("depth", "must be at least 1", depth)
+
+
+@checked_by(check)
 def elimination(
     model: nn.Module,
-    layers: list[str],
+    cells: dict[str, Cells],
     images: Images,
     rng: np.random.Generator,
     /,
     *,
-    calibration_images: int,
-    positions: int,
-    measured: float,
-    joint: float,
-    ridge: float,
-    batch_size: int,
+    calibration: Calibration,
     depth: int,
-    child_groups: group.Groups,
-    parent_groups: group.Groups,
 ) -> dict[str, Estimate]:
-    """Information a weight that a layer loses for the logits when the block goes in its turn, times all the energy that they feel of it.
+    """Information a weight that a layer loses for the logits when the cell goes in its turn, times all the energy that they feel of it.
 
-    In logits² (``elimination.worth``).  Inputs and targets are those of the dense network.
-    Every child group grows to the blocks of ``depth`` inputs (columns of the flat weight), those that explain most; they are
-    eliminated one by one, the others score 0.
+    In logits² (``choice.worth``).  Inputs and targets are those of the dense network.  Every child
+    group grows to the cells of ``depth`` inputs (columns of the flat weight), those that explain most;
+    they are eliminated one by one, and the others score by what they would explain beside them.
     """
-    calibration = cal.start(images, rng, calibration_images, positions, measured, joint, ridge, batch_size)
-    modules, walk, estimates = weighted_layers(model), Walk(model, layers), {}
-    surveys = cal.survey(model, layers, calibration)
-    for name in layers:
-        weight = modules[name].weight
-        child, parent = group.of_layer(name, *weight.shape[:2], child_groups, parent_groups)
-        problem = cal.problem(walk, walk, name, surveys[name], calibration)
-        layer = el.layer(problem.equations, problem.metric, child, parent)
-        unit = float(surveys[name].felt.diagonal().mean())  # the metric's own is 1
-        worth = el.worth(unit * el.costs(layer, min(len(layer.columns), -(-depth // layer.size))))
-        weights = torch.bincount(child)[:, None] * torch.bincount(parent)[None, :] * weight[0, 0].numel()
-        estimates[name] = Estimate(worth / weights, None, child, parent)
+    source = rows.stream(images, calibration, rng)
+    walk, estimates = Walk(model, list(cells)), {}
+    surveys = rows.survey(model, list(cells), source)
+    for name, own in cells.items():
+        problem = rows.problem(walk, walk, name, surveys[name], source)
+        layer = choice.layer(problem, own)
+        unit = float(surveys[name].sensitivity.diagonal().mean())  # the metric's own is 1
+        count = min(len(layer.columns), -(-depth // layer.size))
+        worth = choice.worth(unit * choice.costs(layer, count, beyond=True))
+        estimates[name] = Estimate((worth / layer.weights).view(own.shape))
     return estimates
-
-
-def check(shapes: Shapes, labels: Tensor, /, **settings) -> None:
-    """Images within the training set, groups within the channels, at least one input to rank."""
-    cal.check(shapes, labels, **settings)
-    cal.check_all_inputs(shapes, settings["calibration_images"], settings["positions"])
-    group.check(shapes, settings["child_groups"], settings["parent_groups"])
-    if settings["depth"] < 1:
-        raise SettingError(f"pruner.criterion.depth must be at least 1, not {settings['depth']}")

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from math import prod
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mint_cli.errors import SettingError
 from mint_cli.protocol import Cells, Kept, Masks, Tensors
@@ -78,3 +78,20 @@ def rectangles(cells: Cells, weight: str, shape: tuple[int, ...]) -> tuple[Tenso
     if not torch.equal(child[:, None] * parents + parent[None, :], flat.long()):
         raise SettingError("granularity", f"must cut the weight of {weight} into pairs of outputs and inputs")
     return child, parent
+
+
+def only_weight(cells: Cells) -> str:
+    """The one parameter that the cells of a layer are of; SettingError for cells that span layers."""
+    if len(cells.labels) != 1:
+        raise SettingError("granularity", f"must have cells of one layer here, these span {', '.join(cells.labels)}")
+    return next(iter(cells.labels))
+
+
+def parameters_of(model: nn.Module, cells: Cells) -> Tensors:
+    """The parameters that the cells are of."""
+    return {name: model.get_parameter(name) for name in cells.labels}
+
+
+def unit(scores: Tensor) -> Tensor:
+    """Scores divided by their root sum of squares, if that is not zero."""
+    return scores / scores.norm().clamp_min(1e-300)

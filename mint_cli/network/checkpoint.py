@@ -101,3 +101,24 @@ def described(ours: str | None, wanted: Tensors, theirs: str | None, given: Tens
     """Half a sentence about two entries that do not agree."""
     sides = [(ours, wanted, "the network"), (theirs, given, "the file")]
     return " but ".join(f"{where} has {key} {tuple(state[key].shape)}" if key else f"{where} ends" for key, state, where in sides)
+
+
+from dataclasses import dataclass, field  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    path: Path = field(metadata={"identity": False})
+    sha256: str
+    key: str | None
+    match: str
+    zeros: bool
+
+    @classmethod
+    def of(cls, path, key, match, zeros):
+        return cls(Path(path), hashlib.sha256(Path(path).read_bytes()).hexdigest(), key, match, zeros)
+
+
+def masks(model): return {}
+_load = load
+def load(checkpoint, model): fit_to(model, _load(checkpoint.path), str(checkpoint.path))
