@@ -10,7 +10,7 @@ from torch import nn
 
 from mint_cli.errors import SettingError, owned
 from mint_cli.network import cells as ce
-from mint_cli.network.layers import weight_counts
+from mint_cli.network.layers import weight_counts, weighted_layers
 from mint_cli.protocol import Cells
 from mint_cli.signatures import nearest
 
@@ -31,7 +31,7 @@ def check(e: Experiment) -> None:
     layers, counts = e.sites.layers(e.network), weight_counts(model)
     for name in ("granularity", "criterion", "allocation", "compensation"):
         with owned(name):
-            check_layers(getattr(e, name), [name for name, _ in model.named_modules()])
+            check_layers(getattr(e, name), list(weighted_layers(model)))
     with owned("granularity"):
         cells = e.granularity(layers)
     check_allocation(e, model, cells, counts)
@@ -56,7 +56,7 @@ def check_layers(plugin: partial, layers: list[str]) -> None:
         setting = plugin.keywords.get(name)
         for layer in setting if isinstance(setting, dict) else ():
             if layer not in layers and (layer != "default" or name == "caps"):
-                hint = nearest(str(layer), [one for one in layers if one])
+                hint = nearest(str(layer), layers)
                 raise SettingError(name, f"names layer {layer}, which the network does not have", hint=hint)
 
 

@@ -56,11 +56,11 @@ def both(first: Tensor | None, second: Tensor) -> Tensor:
 
 
 def gone(cells: dict[str, Cells], masks: Masks) -> Kept:
-    """Cells of which the masks have left nothing, True = gone."""
+    """Cells of which the masks have left nothing, True = gone; parameters without a mask are there."""
     found = {}
     for site, own in cells.items():
-        given = {name: masks[name].expand_as(m) for name, m in own.labels.items() if name in masks}
-        found[site] = summed(own, given) == 0 if given else torch.zeros(own.shape, dtype=torch.bool)
+        left = {n: both(masks.get(n), torch.ones_like(m, dtype=torch.bool)) for n, m in own.labels.items()}
+        found[site] = summed(own, left) == 0
     return found
 
 

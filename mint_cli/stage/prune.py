@@ -77,6 +77,7 @@ def prune(
     ordered = {site: torch.where(gone[site], -torch.inf, ranks[site].double()) for site in cells}
     kept = budget.allocate(allocation, ordered, sizes, counts)
     check_kept(allocation, cells, kept)
+    kept = {site: own & ~gone[site] for site, own in kept.items()}
     model = model.to(context.device, memory_format=torch.channels_last)
     rng = np.random.default_rng(stream(seed, "prune", round))
     train_images = im.to(network.data.splits.train, context.device)
@@ -84,6 +85,7 @@ def prune(
     model.load_state_dict(model.state_dict() | changed)
     masks = ce.masks_of(cells, kept)
     masks |= {name: ce.both(masks.get(name), mask) for name, mask in former.items()}
+    check_changed(compensation, masks, changed)
     apply_masks(model, masks)
     if batch_norm_images:
         reestimate_batch_norm(model, train_images, batch_norm_images, rng)
@@ -98,6 +100,16 @@ def check_kept(allocation: partial, cells: dict[str, Cells], kept: Kept) -> None
     given = {site: tuple(own.shape) for site, own in kept.items()}
     if shapes != given or any(own.dtype != torch.bool for own in kept.values()):
         raise DataError(f"allocation {allocation.func.__name__} must give one bool a cell, {shapes}, not {given}")
+
+
+def check_changed(compensation: partial, masks: Masks, changed: Tensors) -> None:
+    """DataError if the compensation counts on weights that are gone: without them it is another network."""
+    for name in set(masks) & set(changed):
+        if changed[name].cpu()[~mask_of(masks[name], changed[name])].any():
+            raise DataError(
+                f"compensation {compensation.func.__name__} gave values to removed weights of {name}; "
+                "a checkpoint whose zeros cut through cells goes with granularity weights"
+            )
 
 
 def counted(
