@@ -33,7 +33,7 @@ def check(e: Experiment) -> None:
         with owned(name):
             check_layers(getattr(e, name), [name for name, _ in model.named_modules()])
     with owned("granularity"):
-        cells = e.granularity(layers)
+        cells = e.sites.cells(e.network)
     check_allocation(e, model, cells, counts)
     for name in ("criterion", "compensation") if e.scored else ("compensation",):
         plugin = getattr(e, name)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from mint_cli.data.splits import checked, digest
+from mint_cli.network.couplings import Recorded
 from mint_cli.network.layers import normalise_inputs, prunable_layers, record
 from mint_cli.protocol import Cells, Layer, Splits, Tensors
 from mint_cli.store import Artifact
@@ -83,7 +84,8 @@ class Sites:
 
     def cells(self, network: Network) -> dict[str, Cells]:
         """The cells of the network, site by site."""
-        return self.granularity(self.layers(network))
+        recorded = Recorded(network.build(), network.pixels)
+        return self.granularity(recorded, self.layers(network))
 
 
 def stream(seed: int, name: str, round: int = 1) -> list[int]:
