@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from mint_cli.granularity.blocks import blocks
 from mint_cli.granularity.weights import weights
+from mint_cli.network.couplings import Recorded
 from mint_cli.network.layers import normalise_inputs, prunable_layers, record
 from mint_cli.protocol import Cells, Layer
 
@@ -34,13 +35,14 @@ def block_cells(
     """Blocks of the named layers, or of all."""
     layers = record(model, pixels)
     chosen = {name: layers[name] for name in names} if names else layers
-    return blocks(chosen, child_groups=child, parent_groups=parent)
+    return blocks(Recorded(model, pixels), chosen, child_groups=child, parent_groups=parent)
 
 
 def weight_cells(model: nn.Module, *names: str, pixels: tuple[int, ...] = PIXELS) -> dict[str, Cells]:
     """Single weights of the named layers, or of all."""
     layers = record(model, pixels)
-    return weights({name: layers[name] for name in names} if names else layers)
+    chosen = {name: layers[name] for name in names} if names else layers
+    return weights(Recorded(model, pixels), chosen)
 
 
 def plain_relu(x: torch.Tensor) -> torch.Tensor:

@@ -63,7 +63,8 @@ def mean_change(
             gradients = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
         products = {name: w.detach() * g for (name, w), g in zip(weights.items(), gradients, strict=True)}
         for site, own in cells.items():
-            changes[site] = changes[site] + mean(own, {n: products[n] for n in own.labels}).abs() / len(batches)
+            change = mean(own, {n: products[n] for n in own.labels if n in products})
+            changes[site] = changes[site] + change.abs() / len(batches)
     return changes
 
 

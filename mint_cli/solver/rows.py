@@ -14,7 +14,7 @@ from mint_cli.errors import SettingError
 from mint_cli.network.layers import device_of, inference, refuse, spread, weighted_layers
 from mint_cli.network.observe import Passage, jacobians, norm_scale, outputs_of, patches_of
 from mint_cli.network.replay import Walk
-from mint_cli.protocol import Images, Layer, Tensors
+from mint_cli.protocol import Cells, Images, Layer, Tensors
 from mint_cli.signatures import check_types
 from mint_cli.solver import equations as eq
 
@@ -82,6 +82,13 @@ def check_images(calibration: Calibration, count: int) -> None:
         raise SettingError("calibration.images", bound, calibration.images)
 
 
+def solved_layers(network: nn.Module | dict[str, Layer], cells: dict[str, Cells]) -> list[str]:
+    """Layers that lose inputs with the cells, in the network's order: those that are judged and solved."""
+    names = weighted_layers(network) if isinstance(network, nn.Module) else network
+    read = {name for own in cells.values() for name, labels in own.labels.items() if labels.ndim > 1}
+    return [name for name in names if f"{name}.weight" in read]
+
+
 def check_solvable(layers: dict[str, Layer], names: Collection[str]) -> None:
     """SettingError that names the layers that cannot be solved by what enters and leaves them."""
     refuse("skip", {name: layers[name].blind for name in names}, "cannot be re-solved")
@@ -117,13 +124,14 @@ def survey(model: nn.Module, layers: list[str], source: Stream) -> dict[str, Sur
     """Draw the rows of every layer, weigh them by the squared Jacobian of the logits, sum up how the logits feel outputs in pairs.
 
     One pass over the images.  Kept of it: at most six bytes a row (eight where maps have more than
-    32,768 positions).
+    32,768 positions).  Layers come in the order in which a pass calls them.
     """
     generator = torch.Generator().manual_seed(source.seed)
-    surveys = {name: Survey([], [], torch.zeros(())) for name in layers}
+    surveys: dict[str, Survey] = {}
     for x in source.batches():
         for name, slopes in jacobians(model, layers, x.to(device_of(model)), generator).items():
-            surveyed, size = surveys[name], slopes.shape[2]
+            surveyed = surveys.setdefault(name, Survey([], [], torch.zeros(())))
+            size = slopes.shape[2]
             drawn = torch.rand(len(slopes), size, generator=generator).argsort(1)
             at = drawn[:, : source.calibration.positions].to(slopes.device)
             surveyed.at.append(at.short() if size <= 2**15 else at.int())
@@ -179,6 +187,14 @@ def solve(found: Problem, support: Tensor) -> Tensor:
     weights = eq.solve(found.equations, support)
     joined = (found.metric - torch.diag(found.metric.diagonal())).any()
     return eq.solve_jointly(found.equations, found.metric, support, weights) if joined else weights
+
+
+def solve_rectangle(found: Problem, support: Tensor) -> Tensor:
+    """Best weights (out, k) on a support of whole outputs and inputs: there every metric has the same solution.
+
+    Outputs that are gone take no part: what reads them makes up for them.
+    """
+    return eq.solve(found.equations, support)
 
 
 def shortfall(model: nn.Module, wanted: Passage, given: Passage) -> Tensor | float:

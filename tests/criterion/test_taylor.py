@@ -64,15 +64,15 @@ def test_single_weights_score_their_gradient_times_themselves(model, images):
     torch.testing.assert_close(score.float(), (gradient * model.fc1.weight).abs().detach())
 
 
-def test_a_cell_of_several_parameters_sums_before_it_takes_the_absolute_value(model, images):
+def test_a_cell_of_several_weights_sums_before_it_takes_the_absolute_value(model, images):
     same, rows = alike(images), torch.arange(10, dtype=torch.int32)
     site = Cells((10,), {"fc2.weight": rows, "fc2.bias": rows, "fc3.weight": rows.expand(3, 10)})
     score = scored(model, {"site": site}, same, samples_per_class=10)["site"].score
     loss = torch.nn.functional.cross_entropy(model(same.pixels.float() / 255), same.labels)
-    w, b, after = model.fc2.weight, model.fc2.bias, model.fc3.weight
-    gw, gb, ga = torch.autograd.grad(loss, [w, b, after])
-    total = (gw * w).sum(1) + gb * b + (ga * after).sum(0)
-    torch.testing.assert_close(score.float(), total.abs().detach() / 24, rtol=1e-4, atol=1e-8)
+    own, after = model.fc2.weight, model.fc3.weight
+    here, there = torch.autograd.grad(loss, [own, after])
+    total = (here * own).sum(1) + (there * after).sum(0)
+    torch.testing.assert_close(score.float(), total.abs().detach() / 23, rtol=1e-4, atol=1e-8)
 
 
 def test_the_score_averages_both_halves_which_see_other_images(model, cells, images):

@@ -24,7 +24,7 @@ def test_groups_cover_all_channels_in_order_and_their_sizes_differ_by_at_most_on
 
 
 def test_a_cell_is_every_weight_between_its_child_and_its_parent_group():
-    cells = blocks({"a": layer("a", 7, 5, 3, 3)}, child_groups=3, parent_groups=2)["a"]
+    cells = blocks(None, {"a": layer("a", 7, 5, 3, 3)}, child_groups=3, parent_groups=2)["a"]
     labels = cells.labels["a.weight"]
     child, parent = contiguous(7, 3), contiguous(5, 2)
     assert cells.shape == (3, 2) and labels.shape == (7, 5) and labels.dtype == torch.int32
@@ -37,9 +37,9 @@ def test_a_cell_is_every_weight_between_its_child_and_its_parent_group():
 
 def test_without_numbers_every_kernel_is_a_cell_and_a_mapping_sets_single_layers():
     layers = {"a": layer("a", 7, 5, 3, 3), "b": layer("b", 6, 4)}
-    alone = blocks(layers, child_groups=None, parent_groups=None)
+    alone = blocks(None, layers, child_groups=None, parent_groups=None)
     assert alone["a"].shape == (7, 5) and alone["b"].shape == (6, 4)
-    mixed = blocks(layers, child_groups={"default": 3, "b": 2}, parent_groups={"default": None})
+    mixed = blocks(None, layers, child_groups={"default": 3, "b": 2}, parent_groups={"default": None})
     assert mixed["a"].shape == (3, 5) and mixed["b"].shape == (2, 4)
     assert [count({"b": 2}, name, 7, "groups") for name in ("a", "b")] == [7, 2]
 
@@ -48,6 +48,6 @@ def test_without_numbers_every_kernel_is_a_cell_and_a_mapping_sets_single_layers
 def test_a_count_outside_the_channels_is_refused_with_setting_bound_value_and_layer(value):
     wanted = f"child_groups must lie between 1 and 7, the channels of layer a, not {value}"
     with pytest.raises(SettingError, match=wanted):
-        blocks({"a": layer("a", 7, 5)}, child_groups=value, parent_groups=None)
+        blocks(None, {"a": layer("a", 7, 5)}, child_groups=value, parent_groups=None)
     with pytest.raises(SettingError, match="parent_groups must lie between 1 and 5"):
-        blocks({"a": layer("a", 7, 5)}, child_groups=7, parent_groups=7)
+        blocks(None, {"a": layer("a", 7, 5)}, child_groups=7, parent_groups=7)

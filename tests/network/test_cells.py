@@ -103,18 +103,25 @@ def test_masks_of_unequal_axes_join_on_their_leading_ones():
     assert ce.both(None, rows) is rows
 
 
+WEIGHTS = {"made.weight", "read.weight"}
+
+
 def test_cells_are_gone_of_which_the_masks_have_left_nothing(model, channels):
-    kept = {"site": torch.tensor([True, False, True])}
-    masks = ce.masks_of({"site": channels}, kept)
-    assert ce.gone({"site": channels}, masks)["site"].tolist() == [False, True, False]
-    assert not ce.gone({"site": channels}, {})["site"].any()
+    cells = {"site": channels}
+    masks = ce.masks_of(cells, {"site": torch.tensor([True, False, True])})
+    assert ce.gone(cells, masks, WEIGHTS)["site"].tolist() == [False, True, False]
+    assert not ce.gone(cells, {}, WEIGHTS)["site"].any()
 
 
-def test_a_cell_of_which_one_parameter_is_left_is_not_gone(channels):
-    masks = ce.masks_of({"site": channels}, {"site": torch.zeros(3, dtype=torch.bool)})
-    assert ce.gone({"site": channels}, masks)["site"].all()
+def test_of_what_is_gone_the_weights_decide_wherever_they_are(channels):
+    """A checkpoint's zeros are masks of weights alone; a channel that is still read is not gone."""
+    cells = {"site": channels}
+    masks = ce.masks_of(cells, {"site": torch.zeros(3, dtype=torch.bool)})
     masks.pop("norm.bias")
-    assert not ce.gone({"site": channels}, masks)["site"].any()
+    assert ce.gone(cells, masks, WEIGHTS)["site"].all()
+    masks.pop("read.weight")
+    assert not ce.gone(cells, masks, WEIGHTS)["site"].any()
+    assert not ce.gone(cells, masks, set())["site"].any()
 
 
 def test_masks_of_single_weights_leave_blocks_gone_that_they_have_emptied():
@@ -123,13 +130,13 @@ def test_masks_of_single_weights_leave_blocks_gone_that_they_have_emptied():
     mask = torch.ones(2, 3, 3, 3, dtype=torch.bool)
     mask[0, 1] = False
     mask[1, 2, 0] = False
-    assert ce.gone(cells, {"w": mask})["a"].tolist() == [[False, True, False], [False] * 3]
+    assert ce.gone(cells, {"w": mask}, {"w"})["a"].tolist() == [[False, True, False], [False] * 3]
 
 
 def test_masks_of_blocks_leave_single_weights_gone():
     cells = {"a": Cells((2, 2, 2), {"w": torch.arange(8, dtype=torch.int32).view(2, 2, 2)})}
     mask = torch.tensor([[True, False], [True, True]])
-    found = ce.gone(cells, {"w": mask})["a"]
+    found = ce.gone(cells, {"w": mask}, {"w"})["a"]
     assert torch.equal(found, ~mask[:, :, None].expand(2, 2, 2))
 
 
@@ -152,11 +159,25 @@ def test_cells_that_are_no_pairs_are_refused():
         ce.rectangles(odd, "w", (2, 2))
 
 
-def test_the_parameter_of_a_layers_cells_and_cells_that_span_layers(model, channels, inputs):
+def test_cells_of_one_axis_are_coupled_channels_and_others_parts_of_one_weight(channels):
+    assert ce.is_coupled(channels) and not ce.is_coupled(Cells((3, 2), {}))
+
+
+def test_totals_count_the_elements_of_every_cell_at_least_one(model, channels):
+    assert ce.total(channels, ce.parameters_of(model, channels)).tolist() == [44, 22, 44]
+    assert ce.total(channels, {}).tolist() == [1, 1, 1]
+
+
+def test_the_weights_of_cells_are_neither_biases_nor_norms_nor_statistics(model, channels):
+    labels = {**channels.labels, "norm.running_mean": channels.labels["norm.bias"]}
+    found = ce.parameters_of(model, Cells((3,), labels))
+    assert found == {"made.weight": model.made.weight, "read.weight": model.read.weight}
+
+
+def test_the_parameter_of_a_layers_cells_and_cells_that_span_layers(channels, inputs):
     assert ce.only_weight(inputs) == "read.weight"
     with pytest.raises(SettingError, match="must have cells of one layer here, these span made.weight, made.bias"):
         ce.only_weight(channels)
-    assert ce.parameters_of(model, inputs) == {"read.weight": model.read.weight}
 
 
 def test_scores_of_a_unit_sum_of_squares_and_zeros_that_stay_zeros():
