@@ -122,6 +122,23 @@ def test_a_row_weighs_what_the_logits_feel_at_its_own_position(model, noise, lay
     assert surveyed.rows == 60 * min(16, slope.shape[2])
 
 
+class Backwards(nn.Module):
+    """Defines last what it calls first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out, self.second = nn.Linear(3, 3), nn.Conv2d(2, 3, 3)
+        self.first = nn.Conv2d(1, 2, 3)
+
+    def forward(self, x):
+        return self.out(self.second(self.first(x)).mean((2, 3)))
+
+
+def test_layers_are_surveyed_in_the_order_in_which_a_pass_calls_them(noise):
+    found = rows.survey(seeded(Backwards), ["out", "second", "first"], Stream(noise, SETTINGS, 7))
+    assert list(found) == ["first", "second", "out"]
+
+
 class OnePixel(nn.Module):
     """Of 64 positions the logits feel one a hundred times as much as the others."""
 
