@@ -18,7 +18,7 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException
 from hydra.plugins.config_source import ConfigResult
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import MarkedYAMLError
 
@@ -31,15 +31,10 @@ CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"  # in
 CHOICES = ("dataset", "model", "pruner", "schedule")  # groups of which every run has one option
 BY_LAYER = ("caps", "groups", "child_groups", "parent_groups")  # settings that may be a mapping from layers
 PROVIDER = "command-line"  # of configurations, as Hydra calls it
-OWN = {  # of Hydra's settings, those that a configuration of somebody else's may make
-    "mode": None,
-    "run": None,
-    "sweep": None,
-    "sweeper": ("params", "max_batch_size"),
-    "job": ("name", "chdir"),
-    "verbose": None,
-    "output_subdir": None,
-}
+OWN = (  # of Hydra's settings, those that a configuration of somebody else's may make
+    *("mode", "run", "sweep", "sweeper.params", "sweeper.max_batch_size"),
+    *("job.name", "job.chdir", "verbose", "output_subdir"),
+)
 
 
 def arguments(argv: list[str]) -> tuple[list[str], list[Path]]:
@@ -74,15 +69,14 @@ def check_folder(folder: Path) -> None:
 
 def readable(override: str, folders: list[Path]) -> str:
     """An override that Hydra's grammar takes: as it is, or with its value in quotation marks."""
-    parsed = parse(override)
-    if parsed is None:
-        name, equals, value = override.partition("=")
-        override = f"{name}={QuotedString(value, Quote.single).with_quotes()}"
-        parsed = parse(override) if equals else None
-    if parsed is None:
-        raise SettingError(shortened(override), "sets nothing", hint="a setting is written name=value")
-    check_choice(parsed, folders)
-    return override
+    name, equals, value = override.partition("=")
+    literal = f"{name}={QuotedString(value, Quote.single).with_quotes()}"
+    for text in (override, literal) if equals else (override,):
+        parsed = parse(text)
+        if parsed is not None and parsed.key_or_group:
+            check_choice(parsed, folders)
+            return text
+    raise SettingError(shortened(override), "sets nothing", hint="a setting is written name=value")
 
 
 def parse(override: str) -> Override | None:
@@ -120,8 +114,14 @@ class LookedOver(FileConfigSource):
     def load_config(self, config_path: str) -> ConfigResult:
         file = Path(self.path) / self._normalize_file_name(config_path)
         plain_yaml.check(file)
-        result = super().load_config(config_path)
-        check_hydra(file, config_path, result.header.get("package"), result.config)
+        try:
+            result = super().load_config(config_path)
+        except MarkedYAMLError as error:
+            raise DataError(f"{file}, line {error.problem_mark.line + 1}: {error.problem}") from error
+        except OmegaConfBaseException as error:
+            raise DataError(f"{file}: {one_line(error)}") from error
+        content = OmegaConf.to_container(result.config, resolve=False)
+        check_hydra(file, config_path, result.header.get("package"), content)
         return result
 
 
@@ -150,21 +150,29 @@ def import_from(runtime: DictConfig) -> None:
             sys.path.append(str(folder))
 
 
-def check_hydra(file: Path, config_path: str, package: str | None, config: DictConfig) -> None:
+def check_hydra(file: Path, config_path: str, package: str | None, content: dict[str, Any]) -> None:
     """DataError for a configuration that makes Hydra run something: a callback, a handler of its log."""
-    defaults = config.get("defaults") or []
-    named = [str(name) for entry in defaults if isinstance(entry, DictConfig) for name in entry]
-    packages = [package or "", *(name.partition("@")[2] for name in named)]
-    inside = config_path.startswith("hydra/") or any("hydra" in name for name in packages)
-    settings = config.get("hydra")
-    if inside or (settings is not None and not isinstance(settings, DictConfig)):
+    defaults, settings = content.get("defaults", []), content.get("hydra", {})
+    if not isinstance(defaults, list) or not all(map(is_default, defaults)):
+        raise DataError(f"{file}: defaults must be a list of names and of group: name")
+    packages = [name.partition("@")[2] for entry in defaults if isinstance(entry, dict) for name in entry]
+    inside = config_path.startswith("hydra/") or any("hydra" in name for name in (*packages, package or ""))
+    if inside or not isinstance(settings, dict):
         raise DataError(f"{file} sets Hydra up, which only the command line may")
-    for name, value in (settings or {}).items():
-        parts = OWN.get(name, ())
-        for part in [None] if parts is None else value if isinstance(value, DictConfig) else [None]:
-            if parts is not None and part not in parts:
-                full = f"hydra.{name}.{part}" if part else f"hydra.{name}"
-                raise DataError(f"{file} sets {full}, which only the command line may")
+    for name, value in settings.items():
+        parts = [f"{name}.{part}" for part in value] if isinstance(value, dict) else []
+        foreign = [] if name in OWN else [part for part in parts or [str(name)] if part not in OWN]
+        if foreign:
+            raise DataError(f"{file} sets hydra.{foreign[0]}, which only the command line may")
+
+
+def is_default(entry: Any) -> bool:
+    """Whether an entry of a defaults list is one: a name, or a group and its options."""
+    if isinstance(entry, dict) and len(entry) == 1:
+        ((group, options),) = entry.items()
+        options = options if isinstance(options, list) else [options]
+        return isinstance(group, str) and all(one is None or isinstance(one, str) for one in options)
+    return isinstance(entry, str)
 
 
 def message(error: BaseException, overrides: list[str]) -> str | None:
@@ -184,11 +192,10 @@ def message(error: BaseException, overrides: list[str]) -> str | None:
             hint = f"a list is written {swept.get_key_element()}=[…]"
             return f"{swept.input_line} is a sweep, which needs the option -m (mint-run -m …); {hint}"
         return message(cause, overrides) if cause and not str(error).strip() else one_line(error)
-    if isinstance(error, MarkedYAMLError) and error.problem_mark:
-        mark = error.problem_mark
-        return f"{mark.name}, line {mark.line + 1}: {error.problem}"
     if isinstance(error, OmegaConfBaseException):
         return one_line(error)
+    if isinstance(error, RecursionError):
+        return "configurations name one another in their defaults without end"
     return None
 
 
@@ -209,6 +216,7 @@ def unknown_setting(error: OmegaConfBaseException, overrides: list[str]) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The first two lines of an error's text as one."""
-    lines: list[Any] = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
-    return ": ".join(lines[:2]) or type(error).__name__
+    """The setting that an error is about, and the first line of what it says that is not empty."""
+    lines = [line.strip() for line in str(getattr(error, "msg", None) or error).splitlines() if line.strip()]
+    where = getattr(error, "full_key", None)
+    return (f"{where}: " if where else "") + (lines[0] if lines else type(error).__name__)
