@@ -19,6 +19,7 @@ from mint_cli.signatures import check_types, nearest, shown
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from mint_cli.experiment import Experiment
     from mint_cli.stage.common import Network
@@ -249,13 +250,21 @@ def size_of(network: Network) -> int:
     import torch
 
     splits = network.data.splits  # not on the device below
-    with owned("model"):
-        try:
-            with torch.random.fork_rng(devices=[]), torch.device("meta"):
-                model = network.model(network.pixels, splits.classes)
-        except (RuntimeError, NotImplementedError):  # it computes while it is built
-            model = network.build()
+    try:
+        with owned("model"), torch.random.fork_rng(devices=[]), torch.device("meta"):
+            model = network.model(network.pixels, splits.classes)
+    except RuntimeError:  # it computes while it is built, or cannot be built
+        model = built(network)
     count = sum(parameter.numel() for parameter in model.parameters())
     if 4 * count > machine.memory():
         raise SettingError("model", f"has {count:,} weights with these settings, more than the memory holds")
     return count
+
+
+def built(network: Network) -> nn.Module:
+    """The network; SettingError where its settings ask for what no tensor can be."""
+    try:
+        return network.build()
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise SettingError("model", f"cannot be built with these settings: {reason}") from error

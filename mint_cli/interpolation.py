@@ -10,6 +10,7 @@ from mint_cli.errors import SettingError
 
 ALONE = re.compile(r"\$\{([\w.]+)\}")  # a setting that is another one
 INSIDE = re.compile(r"\$\{\s*(?:oc\.[a-z.]+:\s*)?([\w.\[\]]+)\s*[,}]")  # another one named in a setting's text
+PLAIN = re.compile(r"\$\{\s*([\w.\[\]]+)\s*\}")  # of these, those that must be there
 COMPUTED = re.compile(r"\$\{[^{}:]*\$\{")  # another one whose name is itself interpolated
 MOST_TEXT = 100_000  # characters and values of one setting, with everything that it names written out
 
@@ -39,8 +40,14 @@ def at(raw: Any, path: Path) -> Any:
     return raw
 
 
+def exists(raw: dict[str, Any], path: Path) -> bool:
+    """Whether there is a node at a path, null or not."""
+    parent = at(raw, path[:-1])
+    return not path or at(raw, path) is not None or (isinstance(parent, dict) and path[-1] in parent)
+
+
 def check(raw: dict[str, Any]) -> None:
-    """SettingError for a setting that names itself, or comes to more than a configuration may hold.
+    """SettingError for a setting that names one that is none, or itself, or comes to more than a configuration may hold.
 
     Counted without writing anything out: eighty lines may come to more than any memory holds.
     """
@@ -62,6 +69,9 @@ def size(raw: dict[str, Any], value: Any, path: Path, sizes: dict[Path, float]) 
     setting = ".".join(path)
     if COMPUTED.search(value):
         raise SettingError(setting, "must name other settings directly", value)
+    for name in PLAIN.findall(value):
+        if not exists(raw, target_of(name, path)):
+            raise SettingError(setting, f"names {name}, which is no setting")
     total = len(value) + sum(named(raw, name, path, sizes) for name in INSIDE.findall(value))
     if total > MOST_TEXT:
         raise SettingError(setting, f"names itself, or comes to more than {MOST_TEXT:,} characters", value)

@@ -36,6 +36,7 @@ def test_a_path_is_followed_through_settings_that_are_nothing_but_another_one(pa
 
 def test_a_plain_configuration_passes():
     check({name: value for name, value in RAW.items() if name != "loop"})
+    check({"a": {"b": None, "c": "${.b} ${..d[1]}"}, "d": [1, 2], "e": "${oc.select:absent,3}${now:%Y}"})
 
 
 def doubling(link):
@@ -55,6 +56,9 @@ def doubling(link):
         (doubling(lambda to: {"x": f"${{..{to}}}", "y": f"${{..{to}}}"}), "comes to more than"),
         (doubling(lambda to: f"${{oc.select:{to}}}${{oc.select:{to},3}}"), "comes to more than"),
         ({f"a{i}": f"${{a{i + 1}}}" for i in range(9000)}, "without end"),
+        ({"a": "x ${b.c}", "b": {}}, "a names b.c, which is no setting"),
+        ({"a": ["${b}"]}, "a.0 names b, which is no setting"),
+        ({"a": {"b": "${.c}"}}, "a.b names .c, which is no setting"),
         ({"a": "${b.${c}}", "c": 1}, "a must name other settings directly"),
         ({f"a{i}": "${long}" for i in range(50)} | {"long": "x" * 50_000}, "comes to more than"),
     ],
