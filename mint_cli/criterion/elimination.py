@@ -55,8 +55,9 @@ def elimination(
     coupled channels the losses of all layers that read them are summed, and all are eliminated.
     """
     source = rows.stream(images, calibration, rng)
-    names = rows.solved_layers(model, cells)
-    walk, surveys = Walk(model, names), rows.survey(model, names, source)
+    surveys = rows.survey(model, rows.solved_layers(model, cells), source)
+    names = list(surveys)  # in the order in which a pass calls them
+    walk = Walk(model, names)
     waiting = {site: channels.readers(own) for site, own in cells.items() if is_coupled(own)}
     parts: dict[str, list[channels.Part]] = {site: [] for site in waiting}
     estimates: dict[str, Estimate] = {}
