@@ -225,14 +225,15 @@ def parsed(raw: dict[str, Any]) -> Record:
 
 def without_effect(raw: dict[str, Any], leaves: dict[str, Any]) -> list[str]:
     """Settings of stages that did not take place: they tell no results apart."""
-    unscored = "reliability" in raw and raw["reliability"] is None
-    untrained = leaves.get("schedule.retrain.epochs") == 0
-    recipe = [key for key in leaves if within(key, ("schedule.retrain",)) if key[-7:] != ".epochs"]
-    return [
-        *(["pruner.criterion"] if unscored else []),
-        *(["schedule.train"] if raw.get("checkpoint") else []),
-        *(recipe if untrained else []),
-    ]
+    idle = []
+    if "reliability" in raw and raw["reliability"] is None:  # no score was computed
+        idle.append("pruner.criterion")
+    if raw.get("checkpoint"):
+        idle.append("schedule.train")
+    if leaves.get("schedule.retrain.epochs") == 0:
+        retraining = [key for key in leaves if within(key, ["schedule.retrain"])]
+        idle += [key for key in retraining if not key.endswith(".epochs")]
+    return idle
 
 
 def is_seed(key: str) -> bool:
