@@ -44,7 +44,7 @@ def obd(
     calibration: Calibration,
     resolved: bool,
 ) -> dict[str, Estimate]:
-    """tr(A w H wᵀ) of every cell in the dense network, per weight.
+    """tr(A w H wᵀ) of every cell in the dense network, per weight, in logits².
 
     w (outputs, inputs) are the cell's weights as they are, A says how the logits feel pairs of its
     outputs, H is the regularised covariance of its inputs; ``resolved``: the inverse of the cell's
@@ -56,7 +56,8 @@ def obd(
     for name, own in cells.items():
         problem = rows.problem(walk, walk, name, surveys[name], source)
         layer = choice.layer(problem, own)
-        rise = rises(layer, problem.module.weight.detach().flatten(1), resolved)
+        unit = float(surveys[name].sensitivity.diagonal().mean())  # the metric's own is 1
+        rise = unit * rises(layer, problem.module.weight.detach().flatten(1), resolved)
         estimates[name] = Estimate((rise / layer.weights).view(own.shape))
     return estimates
 
