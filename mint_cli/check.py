@@ -9,8 +9,6 @@ import torch
 from torch import nn
 
 from mint_cli.errors import SettingError, owned
-from mint_cli.network import cells as ce
-from mint_cli.network.layers import weight_counts
 from mint_cli.protocol import Cells
 from mint_cli.signatures import nearest
 
@@ -28,13 +26,13 @@ def check(e: Experiment) -> None:
         raise SettingError("batch_norm_images", bound, e.batch_norm_images)
     model = e.network.build()
     check_batches(e, model)
-    layers, counts = e.sites.layers(e.network), weight_counts(model)
+    layers = e.sites.layers(e.network)
     for name in ("granularity", "criterion", "allocation", "compensation"):
         with owned(name):
             check_layers(getattr(e, name), [name for name, _ in model.named_modules()])
     with owned("granularity"):
-        cells = e.granularity(layers)
-    check_allocation(e, model, cells, counts)
+        cells = e.sites.cells(e.network)
+    check_allocation(e, cells)
     for name in ("criterion", "compensation") if e.scored else ("compensation",):
         plugin = getattr(e, name)
         with owned(name):
@@ -72,12 +70,9 @@ def check_batches(e: Experiment, model: nn.Module) -> None:
                 raise SettingError("batch_size", bound, min(recipe.batch_size, count))
 
 
-def check_allocation(
-    e: Experiment, model: nn.Module, cells: dict[str, Cells], counts: dict[str, int]
-) -> None:
+def check_allocation(e: Experiment, cells: dict[str, Cells]) -> None:
     """SettingError for a sparsity that the allocation cannot reach in some round."""
-    parameters = dict(model.named_parameters())
-    sizes = {site: ce.sizes(own, parameters, counts) for site, own in cells.items()}
     scores = {site: torch.zeros(own.shape, dtype=torch.float64) for site, own in cells.items()}
+    ledger = e.sites.ledger(e.network)
     for budget in e.budgets:
-        budget.allocate(e.allocation, scores, sizes, counts)
+        budget.allocate(e.allocation, scores, cells, ledger)

@@ -14,9 +14,10 @@ from mint_cli import check
 from mint_cli.errors import SettingError, owned
 from mint_cli.network.checkpoint import Checkpoint
 from mint_cli.signatures import bind, check_types
+from mint_cli.stage.budget import Budget
 from mint_cli.stage.common import Data, Network, Sites
 from mint_cli.stage.evaluate import evaluate
-from mint_cli.stage.prune import Budget, prune
+from mint_cli.stage.prune import prune
 from mint_cli.stage.retrain import retrain
 from mint_cli.stage.score import score
 from mint_cli.stage.train import train

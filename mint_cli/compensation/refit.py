@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from mint_cli.compensation.inputs import check_inputs, walks
-from mint_cli.network.cells import masks_of, only_weight
+from mint_cli.network.cells import is_coupled, masks_of
 from mint_cli.network.layers import weighted_layers
 from mint_cli.protocol import Cells, Images, Kept, Layer, Tensors, checked_by
 from mint_cli.solver import rows
@@ -25,7 +25,7 @@ def check(
 ) -> None:
     """Images within the training set, layers that can be seen."""
     rows.check_images(calibration, len(labels))
-    rows.check_solvable(layers, cells)
+    rows.check_solvable(layers, rows.solved_layers(layers, cells))
     check_inputs(inputs)
 
 
@@ -51,14 +51,16 @@ def refit(
     """
     source = rows.stream(images, calibration, rng)
     modules, pruned, changed = weighted_layers(model), deepcopy(model), {}
-    dense, given = walks(model, pruned, list(cells), inputs)
-    surveys = rows.survey(model, list(cells), source)
+    names = rows.solved_layers(model, cells)
+    dense, given = walks(model, pruned, names, inputs)
+    surveys = rows.survey(model, names, source)
     masks = masks_of(cells, kept)
-    supports = {name: rows.support(masks[only_weight(own)], modules[name]) for name, own in cells.items()}
+    supports = {name: rows.support(masks[f"{name}.weight"], modules[name]) for name in names}
     rows.check_supports(surveys, supports, source)
+    solve = rows.solve_rectangle if any(is_coupled(own) for own in cells.values()) else rows.solve
     for name, support in supports.items():
         problem = rows.problem(dense, given, name, surveys[name], source)
-        found = rows.solution(model, name, problem, rows.solve(problem, support))
+        found = rows.solution(model, name, problem, solve(problem, support))
         pruned.load_state_dict(pruned.state_dict() | found)
         changed |= found
     return kept, changed

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from mint_cli.errors import SettingError
-from mint_cli.network.cells import only_weight, rectangles
+from mint_cli.network.cells import is_coupled, only_weight, parameters_of, rectangles, total
 from mint_cli.network.replay import Walk
 from mint_cli.protocol import Cells, Estimate, Images, Layer, checked_by
-from mint_cli.solver import choice, rows
-from mint_cli.solver.rows import Calibration
+from mint_cli.solver import channels, choice, rows
+from mint_cli.solver.rows import Calibration, Problem
 
 
 def check(
@@ -24,10 +25,13 @@ def check(
 ) -> None:
     """Images within the training set and rows for all inputs, layers that can be seen, at least one input to rank."""
     rows.check_images(calibration, len(labels))
-    rows.check_solvable(layers, cells)
-    rows.check_all_inputs(layers, cells, calibration)
-    for name, own in cells.items():
-        rectangles(own, only_weight(own), layers[name].shape)
+    solved = rows.solved_layers(layers, cells)
+    rows.check_solvable(layers, solved)
+    rows.check_all_inputs(layers, solved, calibration)
+    for own in cells.values():
+        if not is_coupled(own):
+            name = only_weight(own)
+            rectangles(own, name, layers[name.removesuffix(".weight")].shape)
     if depth < 1:
         raise SettingError("depth", "must be at least 1", depth)
 
@@ -47,16 +51,35 @@ def elimination(
 
     In logits² (``choice.worth``).  Inputs and targets are those of the dense network.  Every child
     group grows to the cells of ``depth`` inputs (columns of the flat weight), those that explain most;
-    they are eliminated one by one, and the others score by what they would explain beside them.
+    they are eliminated one by one, and the others score by what they would explain beside them.  Of
+    coupled channels the losses of all layers that read them are summed, and all are eliminated.
     """
     source = rows.stream(images, calibration, rng)
-    walk, estimates = Walk(model, list(cells)), {}
-    surveys = rows.survey(model, list(cells), source)
-    for name, own in cells.items():
+    names = rows.solved_layers(model, cells)
+    walk, surveys = Walk(model, names), rows.survey(model, names, source)
+    waiting = {site: channels.readers(own) for site, own in cells.items() if is_coupled(own)}
+    parts: dict[str, list[channels.Part]] = {site: [] for site in waiting}
+    estimates: dict[str, Estimate] = {}
+    for name in names:
         problem = rows.problem(walk, walk, name, surveys[name], source)
-        layer = choice.layer(problem, own)
         unit = float(surveys[name].sensitivity.diagonal().mean())  # the metric's own is 1
-        count = min(len(layer.columns), -(-depth // layer.size))
-        worth = choice.worth(unit * choice.costs(layer, count, beyond=True))
-        estimates[name] = Estimate((worth / layer.weights).view(own.shape))
-    return estimates
+        for site in (name,) if name in cells and name not in waiting else ():
+            estimates[site] = Estimate(of_blocks(problem, cells[site], unit, depth))
+        for site in [one for one, readers in waiting.items() if name in readers]:
+            own, owner = cells[site], waiting[site].pop(name)
+            support = torch.ones_like(problem.module.weight.flatten(1), dtype=torch.bool)
+            parts[site].append(channels.part(problem, support, owner, own.shape[0], unit))
+            if not waiting[site]:
+                order, rises = channels.eliminate(parts.pop(site), own.shape[0])
+                cost = torch.zeros(own.shape, dtype=torch.float64)
+                cost[order.cpu()] = rises.double().cpu()
+                estimates[site] = Estimate(choice.worth(cost) / total(own, parameters_of(model, own)))
+    return {site: estimates[site] for site in cells}
+
+
+def of_blocks(problem: Problem, cells: Cells, unit: float, depth: int) -> Tensor:
+    """Worth a weight of the cells of one layer, the cells' shape."""
+    layer = choice.layer(problem, cells)
+    count = min(len(layer.columns), -(-depth // layer.size))
+    worth = choice.worth(unit * choice.costs(layer, count, beyond=True))
+    return (worth / layer.weights).view(cells.shape)

@@ -6,12 +6,15 @@ import torch
 from torch import Tensor
 
 from mint_cli.errors import SettingError
+from mint_cli.network.couplings import Recorded
 from mint_cli.protocol import Cells, Layer
 
 Groups = int | dict[str, int | None] | None
 
 
-def blocks(layers: dict[str, Layer], /, *, child_groups: Groups, parent_groups: Groups) -> dict[str, Cells]:
+def blocks(
+    network: Recorded, layers: dict[str, Layer], /, *, child_groups: Groups, parent_groups: Groups
+) -> dict[str, Cells]:
     """One site a layer, cells of shape (child groups, parent groups); with a group a channel, single kernels.
 
     Child groups cut a layer's output channels, parent groups its input channels: a number for all

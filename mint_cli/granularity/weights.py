@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from mint_cli.network.couplings import Recorded
 from mint_cli.protocol import Cells, Layer
 
 
-def weights(layers: dict[str, Layer], /) -> dict[str, Cells]:
+def weights(network: Recorded, layers: dict[str, Layer], /) -> dict[str, Cells]:
     """One site a layer; a cell is one weight, and the cells have the shape of the layer's weight."""
     return {
         name: Cells(layer.shape, {layer.weight: numbered(layer.shape)}) for name, layer in layers.items()

@@ -32,8 +32,7 @@ def sizes(cells: Cells, parameters: Tensors, counted: Collection[str]) -> Tensor
 
 def mean(cells: Cells, values: Tensors) -> Tensor:
     """Mean over every cell of ``values``, a tensor per parameter: float64, the cells' shape."""
-    count = summed(cells, {name: torch.ones(()).expand(value.shape) for name, value in values.items()})
-    return summed(cells, values) / count.clamp_min(1)
+    return summed(cells, values) / total(cells, values)
 
 
 def masks_of(cells: dict[str, Cells], kept: Kept) -> Masks:
@@ -87,9 +86,21 @@ def only_weight(cells: Cells) -> str:
     return next(iter(cells.labels))
 
 
+def is_coupled(cells: Cells) -> bool:
+    """Whether the cells are channels of a coupled set of layers, not parts of one layer's weight."""
+    return len(cells.shape) == 1
+
+
 def parameters_of(model: nn.Module, cells: Cells) -> Tensors:
-    """The parameters that the cells are of."""
-    return {name: model.get_parameter(name) for name in cells.labels}
+    """The weights that the cells are of, by name: parameters of two and more axes, no biases and no norms."""
+    parameters = dict(model.named_parameters())
+    return {name: parameters[name] for name in cells.labels if name in parameters and parameters[name].ndim > 1}
+
+
+def total(cells: Cells, parameters: Tensors) -> Tensor:
+    """Elements of the given parameters that belong to every cell, float64, at least 1."""
+    ones = {name: torch.ones(()).expand(p.shape) for name, p in parameters.items()}
+    return summed(cells, ones).clamp_min(1)
 
 
 def unit(scores: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from mint_cli.errors import SettingError
 from mint_cli.network.layers import device_of, inference, refuse, spread, weighted_layers
 from mint_cli.network.observe import Passage, jacobians, norm_scale, outputs_of, patches_of
 from mint_cli.network.replay import Walk
-from mint_cli.protocol import Images, Layer, Tensors
+from mint_cli.protocol import Cells, Images, Layer, Tensors
 from mint_cli.signatures import check_types
 from mint_cli.solver import equations as eq
 
@@ -80,6 +80,13 @@ def check_images(calibration: Calibration, count: int) -> None:
     if calibration.images > count:
         bound = f"must lie between 1 and {count}, the training images"
         raise SettingError("calibration.images", bound, calibration.images)
+
+
+def solved_layers(network: nn.Module | dict[str, Layer], cells: dict[str, Cells]) -> list[str]:
+    """Layers that lose inputs with the cells, in the network's order: those that are judged and solved."""
+    names = weighted_layers(network) if isinstance(network, nn.Module) else network
+    read = {name for own in cells.values() for name, labels in own.labels.items() if labels.ndim > 1}
+    return [name for name in names if f"{name}.weight" in read]
 
 
 def check_solvable(layers: dict[str, Layer], names: Collection[str]) -> None:
@@ -179,6 +186,14 @@ def solve(found: Problem, support: Tensor) -> Tensor:
     weights = eq.solve(found.equations, support)
     joined = (found.metric - torch.diag(found.metric.diagonal())).any()
     return eq.solve_jointly(found.equations, found.metric, support, weights) if joined else weights
+
+
+def solve_rectangle(found: Problem, support: Tensor) -> Tensor:
+    """Best weights (out, k) on a support of whole outputs and inputs: there every metric has the same solution.
+
+    Outputs that are gone take no part: what reads them makes up for them.
+    """
+    return eq.solve(found.equations, support)
 
 
 def shortfall(model: nn.Module, wanted: Passage, given: Passage) -> Tensor | float:

@@ -13,8 +13,10 @@ import torch
 from torch import nn
 
 from mint_cli.data.splits import checked, digest
-from mint_cli.network.layers import normalise_inputs, prunable_layers, record
+from mint_cli.network.couplings import Recorded
+from mint_cli.network.layers import normalise_inputs, prunable_layers, record, weight_counts
 from mint_cli.protocol import Cells, Layer, Splits, Tensors
+from mint_cli.stage.budget import Ledger
 from mint_cli.store import Artifact
 
 Result = tuple[Tensors, dict[str, Any]]
@@ -81,9 +83,16 @@ class Sites:
         """The prunable layers of the network."""
         return prunable_layers(record(network.build(), network.pixels), self.skip)
 
+    def ledger(self, network: Network) -> Ledger:
+        """What everything in the network counts."""
+        model = network.build()
+        layers = record(model, network.pixels)
+        return Ledger(dict(model.named_parameters()), weight_counts(model), layers)
+
     def cells(self, network: Network) -> dict[str, Cells]:
         """The cells of the network, site by site."""
-        return self.granularity(self.layers(network))
+        recorded = Recorded(network.build(), network.pixels)
+        return self.granularity(recorded, self.layers(network))
 
 
 def stream(seed: int, name: str, round: int = 1) -> list[int]:

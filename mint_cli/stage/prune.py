@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,46 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from mint_cli.data import images as im
-from mint_cli.errors import DataError, SettingError, Unreachable, owned
+from mint_cli.errors import DataError
 from mint_cli.network import cells as ce
 from mint_cli.network.layers import apply_masks, inference, spread, weight_counts
 from mint_cli.network.observe import reestimate_batch_norm
-from mint_cli.protocol import Cells, Images, Kept, Masks, Tensors
+from mint_cli.protocol import Cells, Images, Kept, Masks
+from mint_cli.stage.budget import Budget
 from mint_cli.stage.common import Network, Result, Sites, part, prefixed, stream
 from mint_cli.store import Artifact, Context
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How much of the weights is to go: a share, or None where the allocation decides, and of what."""
-
-    sparsity: float | None
-    of: str  # prunable: weights of the prunable layers; all: of the whole network
-
-    def __post_init__(self) -> None:
-        if self.sparsity is not None and not 0 <= self.sparsity < 1:
-            raise SettingError("sparsity", "must lie in [0, 1)", self.sparsity)
-        if self.of not in ("prunable", "all"):
-            raise SettingError("of", "must be one of prunable, all", self.of)
-
-    def denominator(self, sizes: Tensors, counts: dict[str, int]) -> int:
-        """The weights that the share is of."""
-        return sum(counts.values()) if self.of == "all" else sum(int(own.sum()) for own in sizes.values())
-
-    def allocate(
-        self, allocation: partial, scores: Tensors, sizes: Tensors, counts: dict[str, int]
-    ) -> Kept:
-        """The allocation's choice; SettingError with the largest sparsity that it can reach."""
-        total = self.denominator(sizes, counts)
-        wanted = None if self.sparsity is None else round(self.sparsity * total)
-        try:
-            with owned("allocation"):
-                return allocation(scores, sizes, wanted)
-        except Unreachable as error:
-            bound = f"can be at most {error.most / total:.4f} of the {self.of} weights with these layers and caps"
-            raise SettingError("sparsity", bound, self.sparsity) from error
 
 
 def prune(
@@ -69,20 +38,19 @@ def prune(
 ) -> Result:
     """Masks by the allocation, the kept weights as compensation leaves them, removed weights exactly 0.0."""
     model, former = network.build(part("state", trained)), part("mask", trained)
-    counts, cells = weight_counts(model), sites.cells(network)
-    parameters = dict(model.named_parameters())
-    sizes = {site: ce.sizes(own, parameters, counts) for site, own in cells.items()}
+    counts, parameters = weight_counts(model), dict(model.named_parameters())
+    cells, ledger = sites.cells(network), sites.ledger(network)
     gone = ce.gone(cells, former)
     ranks = scores.tensors if scores else {site: torch.zeros(own.shape) for site, own in cells.items()}
     ordered = {site: torch.where(gone[site], -torch.inf, ranks[site].double()) for site in cells}
-    kept = budget.allocate(allocation, ordered, sizes, counts)
+    kept = budget.allocate(allocation, ordered, cells, ledger)
     check_kept(allocation, cells, kept)
     model = model.to(context.device, memory_format=torch.channels_last)
     rng = np.random.default_rng(stream(seed, "prune", round))
     train_images = im.to(network.data.splits.train, context.device)
     kept, changed = compensation(model, cells, kept, gone, train_images, rng)
     model.load_state_dict(model.state_dict() | changed)
-    masks = ce.masks_of(cells, kept)
+    masks = {name: mask for name, mask in ce.masks_of(cells, kept).items() if name in parameters}
     masks |= {name: ce.both(masks.get(name), mask) for name, mask in former.items()}
     apply_masks(model, masks)
     if batch_norm_images:
