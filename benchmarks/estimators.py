@@ -33,9 +33,9 @@ from torch import Tensor, nn
 from benchmarks import machine
 from mint_cli import reliability
 from mint_cli.dataset.mnist import mnist
-from mint_cli.granularity.blocks import blocks
-from mint_cli.network import cells as ce
-from mint_cli.protocol import Layer
+from mint_cli.granularity.blocks import contiguous
+from mint_cli.network.cells import mean
+from mint_cli.protocol import Cells
 
 COMMAND = "python -m benchmarks.estimators"
 SETTINGS = {
@@ -198,15 +198,14 @@ def flat_images(root: Path | None) -> tuple[Tensor, Tensor, tuple[int, ...], int
 def real_layer(name: str, root: Path | None) -> Numbers:
     """Reliability, rank correlation with L1, time a pair, on 32 × 32 groups of a trained layer."""
     child, parent, weight, accuracy = trained_layer(root)
-    layer = Layer("fc2", "Linear", tuple(weight.shape), 1, 1)
-    own = blocks({"fc2": layer}, child_groups=32, parent_groups=32)["fc2"]
-    labels = ce.rectangles(own, layer.weight, layer.shape)
+    labels = tuple(contiguous(channels, 32).long() for channels in weight.shape)
+    own = Cells((32, 32), {"weight": labels[0][:, None] * 32 + labels[1][None]})
     estimate = estimator(name)
     estimate(child[:200], parent[:200], *labels, np.random.default_rng(1))  # compiles
     begin = time.process_time()
     result = estimate(child, parent, *labels, np.random.default_rng(0))
     seconds = time.process_time() - begin
-    by_weight, ranks = ce.mean(own, {layer.weight: weight.abs()}), None
+    by_weight, ranks = mean(own, {"weight": weight.abs()}), None
     if result.score.std() > 0:
         ranks = float(spearmanr(by_weight.ravel(), result.score.ravel()).statistic)
     kept = ("agreement", "child", "parent", "interaction", "tied")
