@@ -25,12 +25,13 @@ def check(
     calibration: Calibration,
     resolved: bool,
 ) -> None:
-    """Images within the training set and rows for all inputs, layers that can be seen."""
+    """Images within the training set, cells of one layer, rows for all inputs, visible layers."""
     rows.check_images(calibration, len(labels))
-    rows.check_solvable(layers, cells)
-    rows.check_all_inputs(layers, cells, calibration)
-    for name, own in cells.items():
-        rectangles(own, only_weight(own), layers[name].shape)
+    weights = {name: only_weight(own) for name, own in cells.items()}
+    rows.check_solvable(layers, weights)
+    rows.check_all_inputs(layers, weights, calibration)
+    for name, weight in weights.items():
+        rectangles(cells[name], weight, layers[name].shape)
 
 
 @checked_by(check)

@@ -22,9 +22,10 @@ def check(
     samples_per_class: int,
     **settings,
 ) -> None:
-    """Samples within the classes, layers that can be seen."""
+    """Samples within the classes, cells of one layer, layers that can be seen."""
     im.check_per_class(labels, samples_per_class)
-    refuse("skip", {name: layers[name].blind for name in cells}, "cannot be judged by its inputs")
+    names = [name for name, own in cells.items() if only_weight(own)]
+    refuse("skip", {name: layers[name].blind for name in names}, "cannot be judged by its inputs")
 
 
 @checked_by(check)

@@ -8,7 +8,7 @@ from torch import nn
 
 from mint_cli.criterion.obd import check, obd, rises
 from mint_cli.errors import SettingError
-from mint_cli.protocol import Images
+from mint_cli.protocol import Cells, Images
 from mint_cli.solver import choice
 from mint_cli.solver.equations import Normal
 from mint_cli.solver.rows import Calibration
@@ -139,3 +139,10 @@ def test_more_images_than_there_are_and_fewer_rows_than_inputs_are_refused(model
         checked(150)
     with pytest.raises(SettingError, match="calibration.images must be at least 54, not 10; .* 2 "):
         checked(200, images=10, positions=1)
+
+
+def test_cells_that_span_layers_are_refused(model):
+    rows = torch.arange(6, dtype=torch.int32)
+    cells = {"0": Cells((6,), {"0.weight": rows, "2.weight": rows.expand(6, 6)})}
+    with pytest.raises(SettingError, match="^granularity must have cells of one layer here"):
+        check(layers_of(model), cells, torch.arange(300) % 3, calibration=Calibration(**SETTINGS), resolved=True)

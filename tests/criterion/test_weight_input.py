@@ -9,6 +9,7 @@ from torch import nn
 from mint_cli.criterion.weight_input import check, weight_input
 from mint_cli.errors import SettingError
 from mint_cli.network.layers import record
+from mint_cli.protocol import Cells
 
 PIXELS = (1, 6, 6)
 
@@ -81,3 +82,10 @@ def test_more_samples_than_images_and_layers_whose_inputs_cannot_be_told_are_ref
     grouped = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3, groups=2))
     with pytest.raises(SettingError, match="^skip must leave alone 1 .*by its inputs: .* grouped"):
         checked(record(grouped, PIXELS), block_cells(grouped, pixels=PIXELS), 10)
+
+
+def test_cells_that_span_layers_are_refused(model):
+    rows = torch.arange(4, dtype=torch.int32)
+    cells = {"0": Cells((4,), {"0.weight": rows, "2.weight": rows.expand(3, 4)})}
+    with pytest.raises(SettingError, match="^granularity must have cells of one layer here"):
+        check(layers_of(model, PIXELS), cells, torch.arange(300) % 3, samples_per_class=9, batch_size=9)
