@@ -14,7 +14,7 @@ from mint_cli.signatures import nearest, shown
 PASSED = {  # positional-only parameters of a plug-in: what the pipeline passes it (protocol.py)
     "dataset": ("root",),
     "model": ("shape", "classes"),
-    "granularity": ("layers",),
+    "granularity": ("network", "layers"),
     "criterion": ("model", "cells", "images", "rng"),
     "estimator": ("child", "parent", "child_groups", "parent_groups", "rng"),
     "allocation": ("scores", "sizes", "wanted"),
