@@ -30,6 +30,14 @@ class DataError(RuntimeError):
     """Data that cannot be used (missing, damaged, NaN); the message says what and where."""
 
 
+class Unreachable(ValueError):
+    """More weights are to go than may; ``most`` is how many may."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"at most {most} weights can go")
+        self.most = most
+
+
 @contextmanager
 def owned(owner: str) -> Iterator[None]:
     """Put ``owner`` before the setting of a SettingError that passes through."""

@@ -1,16 +1,30 @@
-"""The experiment: train, score, prune, retrain, and the record of what came out."""
+"""The experiment: train, score, prune, retrain, evaluate, and the record of what came out."""
 
 from __future__ import annotations
 
+import base64
+import zlib
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-from mint_cli import check, stage
-from mint_cli.errors import SettingError
-from mint_cli.stage.stages import Data, Network, Weights
+import numpy as np
+
+from mint_cli import check
+from mint_cli.errors import SettingError, owned
+from mint_cli.network.checkpoint import Checkpoint
+from mint_cli.signatures import bind, check_types
+from mint_cli.stage.budget import Budget
+from mint_cli.stage.common import Data, Network, Sites
+from mint_cli.stage.evaluate import evaluate
+from mint_cli.stage.prune import prune
+from mint_cli.stage.retrain import retrain
+from mint_cli.stage.score import score
+from mint_cli.stage.train import train
 from mint_cli.store import Artifact, Step, Store, line, step
-from mint_cli.training.loop import Recipe
+from mint_cli.training.recipe import Recipe
+
+PLUGINS = ("data", "model", "granularity", "criterion", "allocation", "compensation", "rounds")
 
 
 @dataclass(frozen=True)
@@ -19,87 +33,179 @@ class Experiment:
 
     data: Data
     model: partial
-    weights: Weights | None
+    checkpoint: Checkpoint | None
     skip: list[str]
+    granularity: partial
     criterion: partial
     allocation: partial
     compensation: partial
+    sparsity: float | None
+    of: str
     batch_norm_images: int
+    rounds: partial
     train: Recipe
-    rounds: int
     retrain: Recipe
     seed: int
+    threads: int
+
+    def __post_init__(self) -> None:
+        for name in PLUGINS:
+            with owned("dataset" if name == "data" else name):
+                bind(self.data.dataset if name == "data" else getattr(self, name))
+        check_types(Experiment, vars(self))
+        if not 0 <= self.seed < 2**63:
+            raise SettingError("seed", f"must lie between 0 and {2**63 - 1}", self.seed)
+        for budget in self.budgets:
+            if budget.sparsity is None and not decides(self.allocation):
+                name = self.allocation.func.__name__
+                raise SettingError("sparsity", f"must be a number for allocation {name}", "null")
 
     @property
     def network(self) -> Network:
-        return Network(self.data, self.model, self.seed)
+        return Network(self.data, self.model, self.seed, self.threads)
 
-    def __post_init__(self) -> None:
-        for plugin in (self.data.dataset, self.model, self.criterion, self.allocation, self.compensation):
-            door.bind(plugin)
-        door.check_types("settings", Experiment, vars(self))
-        if self.rounds < 1:
-            raise SettingError(f"schedule.rounds must be at least 1, not {self.rounds}")
-        if self.seed < 0:
-            raise SettingError(f"seed must be at least 0, not {self.seed}")
-        if self.rounds > 1 and "sparsity" not in self.allocation.keywords:
-            raise SettingError("schedule.rounds above 1 needs an allocation with a sparsity")
+    @property
+    def sites(self) -> Sites:
+        return Sites(self.skip, self.granularity)
 
+    @property
+    def budgets(self) -> list[Budget]:
+        """How much is gone after every round."""
+        asked = None if decides(self.allocation) else self.sparsity
+        with owned("rounds"):
+            shares = self.rounds(asked)
+        return [Budget(share, self.of) for share in shares]
 
-def plan(e: Experiment) -> dict[str, Step]:
-    """The steps of the experiment, none of them taken; those of the last round under plain names."""
-    steps = {"train": step(stage.train, e.network, e.weights, None if e.weights else e.train)}
-    current = steps["train"]
-    for done in range(1, e.rounds + 1):
-        steps["score"] = step(stage.score, e.network, e.skip, e.criterion, e.seed, current)
-        allocation = in_round(e.allocation, done / e.rounds)
-        settings = (allocation, e.compensation, e.batch_norm_images, e.seed)
-        steps["prune"] = step(stage.prune, e.network, *settings, current, steps["score"])
-        steps["retrain"] = current = step(stage.retrain, e.network, e.retrain, e.seed, steps["prune"])
-    return steps
+    @property
+    def scored(self) -> bool:
+        """Whether a score matters: not where counts alone do, and the compensation chooses which cells."""
+        return not (flagged(self.compensation, "chooses") and flagged(self.allocation, "by_site"))
 
 
-def in_round(allocation: partial, share: float) -> partial:
-    """The allocation of a round: the same fraction of what is left goes in every round."""
-    if share == 1:
-        return allocation
-    left = max(0.0, 1 - allocation.keywords["sparsity"])  # one above 1 is for the door to refuse
-    return partial(allocation.func, **(allocation.keywords | {"sparsity": 1 - left**share}))
+def flagged(plugin: partial, name: str) -> bool:
+    """What a plug-in says of itself by an attribute of its function."""
+    return getattr(plugin.func, name, False)
+
+
+def decides(allocation: partial) -> bool:
+    """Whether how much goes is the allocation's outcome, and no sparsity is asked for."""
+    return flagged(allocation, "decides")
+
+
+class Round(NamedTuple):
+    """The steps of one round."""
+
+    score: Step | None
+    prune: Step
+    retrain: Step
+    pruned: Step  # evaluation
+    retrained: Step  # evaluation; of no epochs that of the pruned network
+
+
+class Plan(NamedTuple):
+    """All steps of an experiment, none of them taken."""
+
+    train: Step
+    dense: Step  # evaluation
+    rounds: list[Round]
+
+    @property
+    def last(self) -> list[Step]:
+        """Steps that need all others."""
+        return [self.dense, *(s for r in self.rounds for s in (r.retrain, r.pruned, r.retrained))]
+
+
+def plan(e: Experiment) -> Plan:
+    """The steps of the experiment, none of them taken."""
+    first = current = step(train, e.network, e.checkpoint, None if e.checkpoint else e.train)
+    rounds = []
+    for number, budget in enumerate(e.budgets, 1):
+        scores = step(score, e.network, e.sites, e.criterion, e.seed, number, current) if e.scored else None
+        settings = (e.sites, budget, e.allocation, e.compensation, e.batch_norm_images, e.seed, number)
+        pruned = step(prune, e.network, *settings, current, scores)
+        current = step(retrain, e.network, e.retrain, e.seed, number, pruned)
+        measured = step(evaluate, e.network, pruned)
+        after = step(evaluate, e.network, current) if e.retrain.epochs else measured
+        rounds.append(Round(scores, pruned, current, measured, after))
+    return Plan(first, step(evaluate, e.network, first), rounds)
 
 
 def run(e: Experiment, store: Store) -> dict[str, Any]:
     """Do what is not done yet and return the results of the experiment, as its record holds them."""
-    steps = plan(e)
-    every = line(steps["retrain"])
-    if not all(store.has(s) for s in every):
-        door.check(e)
-    artifacts, seconds = {}, dict.fromkeys(steps, 0.0)
-    for s in every:
-        artifacts[s.name] = store.get(s)  # in the end those of the last round
-        seconds[s.name] += artifacts[s.name].seconds
-    return results(e, steps, artifacts, seconds)
+    planned = plan(e)
+    every = {s.key: s for last in planned.last for s in line(last)}
+    if not all(store.has(s) for s in every.values()):
+        check.check(e)
+    return results(e, planned, {key: store.get(s) for key, s in every.items()})
 
 
-def results(e: Experiment, steps: dict[str, Step], artifacts: dict[str, Artifact], seconds: dict[str, float]) -> dict[str, Any]:
+def results(e: Experiment, planned: Plan, artifacts: dict[str, Artifact]) -> dict[str, Any]:
     """The measured part of a record."""
-    names = {"dense": "train", "pruned": "prune", "retrained": "retrain"}
-    metrics = {name: artifacts[stage_name].metrics for name, stage_name in names.items()}
 
-    def of(split: str, metric: str) -> dict[str, float | None]:
-        return {name: m[split] and m[split][metric] for name, m in metrics.items()}
+    def of(step: Step | None) -> Artifact | None:
+        return step and artifacts[step.key]
 
-    signal = artifacts["score"].metrics["signal"]
-    agreements = [r["agreement"] for r in signal.values() if r["agreement"] is not None]
+    last = planned.rounds[-1]
+    networks = {"dense": of(planned.dense), "pruned": of(last.pruned), "retrained": of(last.retrained)}
+    pruned = of(last.prune).metrics
+    scores = of(last.score)
+    losses = {"dense": of(planned.train), "retrained": of(last.retrain)}
     return {
         "seed": e.seed,
-        "sparsity": {"asked": e.allocation.keywords.get("sparsity"), **metrics["pruned"]["sparsity"]},
-        "weights": metrics["pruned"]["weights"],
-        "accuracy": of("test", "accuracy"),
-        "loss": of("test", "loss"),
-        "validation_accuracy": of("validation", "accuracy"),
-        "training_loss": {name: metrics[name]["training_loss"] for name in ("dense", "retrained")},
-        "seconds": {**seconds, "total": sum(seconds.values())},
-        "signal": {"agreement": sum(agreements) / len(agreements) if agreements else None, "layers": signal},
-        "checkpoint": e.weights and e.weights.sha256,
-        "artifacts": {name: s.key for name, s in steps.items()},
+        "threads": e.threads,
+        "sparsity": {"asked": e.budgets[-1].sparsity, **pruned["sparsity"]},
+        "weights": pruned["weights"],
+        "accuracy": measured(networks, "test", "accuracy"),
+        "loss": measured(networks, "test", "loss"),
+        "validation_accuracy": measured(networks, "validation", "accuracy"),
+        "correct": {name: correct(e, artifact) for name, artifact in networks.items()},
+        "training_loss": {name: a.metrics["training_loss"] for name, a in losses.items()},
+        "seconds": seconds(artifacts, planned),
+        "reliability": scores and reliability(scores.metrics["reliability"]),
+        "rounds": [in_round(of, r) for r in planned.rounds],
+        "checkpoint": e.checkpoint and e.checkpoint.sha256,
+        "artifacts": {
+            "train": planned.train.key,
+            "score": last.score and last.score.key,
+            "prune": last.prune.key,
+            "retrain": last.retrain.key,
+        },
     }
+
+
+def measured(networks: dict[str, Artifact], split: str, metric: str) -> dict[str, float | None]:
+    """One figure of every network; None for a split without images."""
+    return {name: a.metrics[split] and a.metrics[split][metric] for name, a in networks.items()}
+
+
+def correct(e: Experiment, evaluated: Artifact) -> str:
+    """Which test images were classified right: bits in their order (numpy.packbits), compressed by zlib, in base64."""
+    right = evaluated.tensors["predicted/test"] == e.data.splits.test.labels.cpu()
+    return base64.b64encode(zlib.compress(np.packbits(right.numpy()).tobytes(), 9)).decode()
+
+
+def in_round(of, round: Round) -> dict[str, Any]:
+    """What a round came to: sparsity, accuracy after it was pruned and after it was retrained."""
+    networks = {"pruned": of(round.pruned), "retrained": of(round.retrained)}
+    sparsity = of(round.prune).metrics["sparsity"]
+    return {
+        "sparsity": {name: sparsity[name] for name in ("total", "of_all_weights", "zeros")},
+        "accuracy": measured(networks, "test", "accuracy"),
+        "validation_accuracy": measured(networks, "validation", "accuracy"),
+    }
+
+
+def reliability(layers: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Mean agreement of the scores' halves, and all figures by layer."""
+    agreements = [r["agreement"] for r in layers.values() if r["agreement"] is not None]
+    mean = sum(agreements) / len(agreements) if agreements else None
+    return {"agreement": mean, "layers": layers}
+
+
+def seconds(artifacts: dict[str, Artifact], planned: Plan) -> dict[str, float]:
+    """Seconds of every stage over all rounds, and of all stages."""
+    steps = {s.key: s for last in planned.last for s in line(last)}
+    found = dict.fromkeys(("train", "score", "prune", "retrain", "evaluate"), 0.0)
+    for key, s in steps.items():
+        found[s.name] += artifacts[key].seconds
+    return {**found, "total": sum(found.values())}

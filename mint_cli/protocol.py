@@ -7,7 +7,7 @@ have no Python defaults.  A plug-in is a function and a YAML.
 |--------------|----------------------------------------------------------------------------------|
 | dataset      | ``(root: Path, /, *, seed, …) -> Splits``                                        |
 | model        | ``(shape, classes, /, *, …) -> nn.Module``                                       |
-| granularity  | ``(layers: dict[name, Layer], /, *, …) -> dict[site, Cells]``                    |
+| granularity  | ``(network, layers, /, *, …) -> dict[site, Cells]``; layers: ``dict[name, Layer]`` |
 | criterion    | ``(model, cells, images, rng, /, *, …) -> dict[site, Estimate]``                 |
 | estimator    | ``(child, parent, child_groups, parent_groups, rng, /, *, …) -> Estimate``       |
 | allocation   | ``(scores, sizes, wanted, /, *, …) -> Kept``; sizes: weights of every cell       |

@@ -1,4 +1,4 @@
-"""How much of a score is signal: agreement of two halves, shares of variance, ties."""
+"""How far a score can be relied on: agreement of two halves, shares of variance, ties."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from torch import Tensor
 from mint_cli.protocol import Estimate
 
 
-def report(estimate: Estimate) -> dict[str, float | None]:
-    """Signal of one layer's score; a figure that is not defined is None.
+def report(estimate: Estimate) -> dict[str, float | bool | None]:
+    """Reliability of one site's score; a figure that is not defined is None.
 
-    ``agreement``: Spearman correlation of the two halves; ``child``, ``parent``, ``interaction``: shares of the score's
-    variance by child group, parent group and neither alone; ``tied``: fraction of cells that share their value.
+    ``agreement``: Spearman correlation of the two halves; ``child``, ``parent``, ``interaction``:
+    shares of the score's variance by child group, parent group and neither alone; ``tied``: fraction
+    of cells that share their value; ``equal``: whether all do.
     """
-    return {"agreement": agreement(estimate), **variance_shares(estimate.score), "tied": tied(estimate.score)}
+    score = estimate.score.cpu()
+    shares = variance_shares(score)
+    equal = bool(score.numel() > 1 and (score == score.flatten()[0]).all())
+    return {"agreement": agreement(estimate), **shares, "tied": tied(score), "equal": equal}
 
 
 def agreement(estimate: Estimate) -> float | None:

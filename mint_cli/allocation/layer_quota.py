@@ -1,16 +1,29 @@
-"""The same sparsity in every layer: compares criteria within layers only."""
+"""The same sparsity in every site: compares criteria within sites only."""
 
 from __future__ import annotations
 
-from mint_cli.errors import SettingError
-from mint_cli.protocol import Masks, Tensors
-from mint_cli.allocation.quota import layerwise, quota
+from torch import Tensor
+
+from mint_cli.allocation.quota import lowest_first, sitewise, wanted_count
+from mint_cli.errors import Unreachable
+from mint_cli.protocol import Kept, Tensors
 
 
-def layer_quota(scores: Tensors, weights: dict[str, int], /, *, sparsity: float, of: str) -> Masks:
-    """Remove ``sparsity`` of every layer's cells, to the nearest cell, lowest scores first, never all of a layer."""
-    share = quota(scores, weights, sparsity, of) / sum(weights[name] for name in scores)
+def layer_quota(scores: Tensors, sizes: Tensors, wanted: int | None, /) -> Kept:
+    """Remove the same share of every site's weights, to the nearest cell, lowest scores first, never all of a site."""
+    total = sum(int(own.sum()) for own in sizes.values())
+    share = wanted_count(wanted) / total
     if share >= 1:
-        most = sum(weights[name] for name in scores) / sum(weights.values())
-        raise SettingError(f"pruner.sparsity={sparsity} cannot be reached: the prunable layers hold {most:.4f} of all weights")
-    return layerwise(scores, {name: min(round(share * s.numel()), s.numel() - 1) for name, s in scores.items()})
+        raise Unreachable(total)
+    return sitewise(scores, {site: nearest(scores[site], sizes[site], share) for site in scores})
+
+
+def nearest(score: Tensor, sizes: Tensor, share: float) -> int:
+    """How many of the lowest cells hold ``share`` of the site's weights most nearly; not all of them."""
+    held = sizes.flatten()[lowest_first(score)].cumsum(0)
+    off = (held - share * int(held[-1])).abs()
+    count = int(off.argmin()) + 1 if off.min() < share * int(held[-1]) else 0
+    return min(count, len(held) - 1)
+
+
+layer_quota.by_site = True  # how much goes from where does not depend on the scores

@@ -2,50 +2,93 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from torch import Tensor, nn
 
-from mint_cli import group
 from mint_cli.data import images as im
-from mint_cli.network.layers import activations, patches, weighted_layers
-from mint_cli.errors import DataError, SettingError
-from mint_cli.protocol import Estimate, Images, Shapes
+from mint_cli.errors import DataError, SettingError, owned
+from mint_cli.network.cells import only_weight, rectangles
+from mint_cli.network.layers import refuse
+from mint_cli.network.observe import activations, patches
+from mint_cli.protocol import Cells, Estimate, Images, Layer, checked_by
 
 FEATURES = ("means", "patches")
 
 
+def check(
+    layers: dict[str, Layer],
+    cells: dict[str, Cells],
+    labels: Tensor,
+    /,
+    *,
+    samples_per_class: int,
+    features: str,
+    estimator: partial,
+) -> None:
+    """Samples within the classes, features among the known, cells that are pairs of groups, layers that can be seen."""
+    im.check_per_class(labels, samples_per_class)
+    if features not in FEATURES:
+        raise SettingError("features", f"must be one of {', '.join(FEATURES)}", features)
+    refuse("skip", {name: layers[name].blind for name in cells}, "cannot be judged by information")
+    for name, own in cells.items():
+        groups_of(layers[name], own, features)
+    with owned("estimator"):
+        getattr(estimator.func, "check", no_check)(samples_per_class * len(labels.unique()), **estimator.keywords)
+
+
+def no_check(rows: int, /, **settings) -> None:
+    """Accept everything."""
+
+
+@checked_by(check)
 def conditional_information(
     model: nn.Module,
-    layers: list[str],
+    cells: dict[str, Cells],
     images: Images,
     rng: np.random.Generator,
     /,
     *,
     samples_per_class: int,
-    child_groups: group.Groups,
-    parent_groups: group.Groups,
     features: str,
     estimator: partial,
 ) -> dict[str, Estimate]:
     """The estimator on one set of images for both sides of a layer, drawn per class without replacement.
 
-    ``features``: ``means`` = every channel averaged over space, one row an image; ``patches`` = the input patch of one
-    random output position an image (kernel size × channels values) and the output there.
+    ``features``: ``means`` = every channel averaged over space, one row an image; ``patches`` = the
+    input patch of one random output position an image (kernel size × channels values) and the output
+    there.
     """
     index = im.per_class(images, samples_per_class, rng)
-    modules, estimates = weighted_layers(model), {}
-    sampled = activations(model, layers, images, index) if features == "means" else patches(model, layers, images, index, rng)
-    for name, (parent, child) in sampled.items():
-        out, entering = modules[name].weight.shape[:2]
-        labels = group.of_layer(name, out, entering, child_groups, parent_groups)
-        columns = labels[1].repeat_interleave(parent.shape[1] // entering)
-        estimates[name] = replace(
-            named(name, estimator, child, parent, labels[0], columns, rng), child_groups=labels[0], parent_groups=labels[1]
-        )
+    see = activations if features == "means" else partial(patches, rng=rng)
+    estimates = {}
+    for name, (parent, child) in see(model, list(cells), images, index).items():
+        layer = layer_of(model, name)
+        children, parents = groups_of(layer, cells[name], features)
+        estimates[name] = named(name, estimator, child, parent, children, parents, rng)
     return estimates
+
+
+def layer_of(model: nn.Module, name: str) -> Layer:
+    """The layer of that name, of which only the weight's shape matters here."""
+    module = model.get_submodule(name)
+    return Layer(name, type(module).__name__, tuple(module.weight.shape), 1, 1)
+
+
+def groups_of(layer: Layer, cells: Cells, features: str) -> tuple[Tensor, Tensor]:
+    """Child group of every output and parent group of every feature of a layer's input."""
+    child, parent = rectangles(cells, only_weight(cells), layer.shape)
+    if features == "patches":
+        return child, parent
+    channels = parent.view(-1, layer.kernel)
+    if (channels != channels[:, :1]).any():
+        raise SettingError(
+            "granularity",
+            f"must be blocks: averaged over space a channel of layer {layer.name} is one feature, "
+            "and its single weights cannot be told apart",
+        )
+    return child, channels[:, 0]
 
 
 def named(layer: str, estimator: partial, *arguments) -> Estimate:
@@ -54,11 +97,3 @@ def named(layer: str, estimator: partial, *arguments) -> Estimate:
         return estimator(*arguments)
     except DataError as error:
         raise DataError(f"layer {layer}: {error}") from error
-
-
-def check(shapes: Shapes, labels: Tensor, /, **settings) -> None:
-    """Groups within the channels, samples within the classes, features among the known."""
-    group.check(shapes, settings["child_groups"], settings["parent_groups"])
-    im.check_per_class(labels, settings["samples_per_class"])
-    if settings["features"] not in FEATURES:
-        raise SettingError(f"pruner.criterion.features must be one of {', '.join(FEATURES)}, not {settings['features']}")

@@ -1,4 +1,4 @@
-"""What each block carries for the logits given the blocks still kept, comparable between layers; on the dense network."""
+"""What each cell carries for the logits given the cells still kept, comparable between layers; on the dense network."""
 
 from __future__ import annotations
 
@@ -6,57 +6,85 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mint_cli.solver import rows as cal
-from mint_cli.solver import choice as el
-from mint_cli import group
-from mint_cli.network.layers import weighted_layers
 from mint_cli.errors import SettingError
-from mint_cli.protocol import Estimate, Images, Shapes
+from mint_cli.network.cells import is_coupled, only_weight, parameters_of, rectangles, total
 from mint_cli.network.replay import Walk
+from mint_cli.protocol import Cells, Estimate, Images, Layer, checked_by
+from mint_cli.solver import channels, choice, rows, single
+from mint_cli.solver.rows import Calibration, Problem
 
 
+def check(
+    layers: dict[str, Layer],
+    cells: dict[str, Cells],
+    labels: Tensor,
+    /,
+    *,
+    calibration: Calibration,
+    depth: int,
+) -> None:
+    """Images within the training set and rows for all inputs, layers that can be seen, at least one input to rank."""
+    rows.check_images(calibration, len(labels))
+    solved = rows.solved_layers(layers, cells)
+    rows.check_solvable(layers, solved)
+    rows.check_all_inputs(layers, solved, calibration)
+    for own in cells.values():
+        if not is_coupled(own):
+            name = only_weight(own)
+            rectangles(own, name, layers[name.removesuffix(".weight")].shape)
+    if depth < 1:
+        raise SettingError("depth", "must be at least 1", depth)
+
+
+@checked_by(check)
 def elimination(
     model: nn.Module,
-    layers: list[str],
+    cells: dict[str, Cells],
     images: Images,
     rng: np.random.Generator,
     /,
     *,
-    calibration_images: int,
-    positions: int,
-    measured: float,
-    joint: float,
-    ridge: float,
-    batch_size: int,
+    calibration: Calibration,
     depth: int,
-    child_groups: group.Groups,
-    parent_groups: group.Groups,
 ) -> dict[str, Estimate]:
-    """Information a weight that a layer loses for the logits when the block goes in its turn, times all the energy that they feel of it.
+    """Information a weight that a layer loses for the logits when the cell goes in its turn, times all the energy that they feel of it.
 
-    In logits² (``elimination.worth``).  Inputs and targets are those of the dense network.
-    Every child group grows to the blocks of ``depth`` inputs (columns of the flat weight), those that explain most; they are
-    eliminated one by one, the others score 0.
+    In logits² (``choice.worth``).  Inputs and targets are those of the dense network.  Every child
+    group grows to the cells of ``depth`` inputs (columns of the flat weight), those that explain most;
+    they are eliminated one by one, and the others score by what they would explain beside them.  Of
+    coupled channels the losses of all layers that read them are summed, and all are eliminated.
     """
-    calibration = cal.start(images, rng, calibration_images, positions, measured, joint, ridge, batch_size)
-    modules, walk, estimates = weighted_layers(model), Walk(model, layers), {}
-    surveys = cal.survey(model, layers, calibration)
-    for name in layers:
-        weight = modules[name].weight
-        child, parent = group.of_layer(name, *weight.shape[:2], child_groups, parent_groups)
-        problem = cal.problem(walk, walk, name, surveys[name], calibration)
-        layer = el.layer(problem.equations, problem.metric, child, parent)
-        unit = float(surveys[name].felt.diagonal().mean())  # the metric's own is 1
-        worth = el.worth(unit * el.costs(layer, min(len(layer.columns), -(-depth // layer.size))))
-        weights = torch.bincount(child)[:, None] * torch.bincount(parent)[None, :] * weight[0, 0].numel()
-        estimates[name] = Estimate(worth / weights, None, child, parent)
-    return estimates
+    source = rows.stream(images, calibration, rng)
+    surveys = rows.survey(model, rows.solved_layers(model, cells), source)
+    names = list(surveys)  # in the order in which a pass calls them
+    walk = Walk(model, names)
+    waiting = {site: channels.readers(own) for site, own in cells.items() if is_coupled(own)}
+    parts: dict[str, list[channels.Part]] = {site: [] for site in waiting}
+    estimates: dict[str, Estimate] = {}
+    for name in names:
+        problem = rows.problem(walk, walk, name, surveys[name], source)
+        unit = float(surveys[name].sensitivity.diagonal().mean())  # the metric's own is 1
+        for site in (name,) if name in cells and name not in waiting else ():
+            estimates[site] = Estimate(of_blocks(problem, cells[site], unit, depth))
+        for site in [one for one, readers in waiting.items() if name in readers]:
+            own, owner = cells[site], waiting[site].pop(name)
+            support = torch.ones_like(problem.module.weight.flatten(1), dtype=torch.bool)
+            parts[site].append(channels.part(problem, support, owner, own.shape[0], unit))
+            if not waiting[site]:
+                order, rises = channels.eliminate(parts.pop(site), own.shape[0])
+                cost = torch.zeros(own.shape, dtype=torch.float64)
+                cost[order.cpu()] = rises.double().cpu()
+                estimates[site] = Estimate(choice.worth(cost) / total(own, parameters_of(model, own)))
+    return {site: estimates[site] for site in cells}
 
 
-def check(shapes: Shapes, labels: Tensor, /, **settings) -> None:
-    """Images within the training set, groups within the channels, at least one input to rank."""
-    cal.check(shapes, labels, **settings)
-    cal.check_all_inputs(shapes, settings["calibration_images"], settings["positions"])
-    group.check(shapes, settings["child_groups"], settings["parent_groups"])
-    if settings["depth"] < 1:
-        raise SettingError(f"pruner.criterion.depth must be at least 1, not {settings['depth']}")
+def of_blocks(problem: Problem, cells: Cells, unit: float, depth: int) -> Tensor:
+    """Worth a weight of the cells of one layer, the cells' shape."""
+    if cells.shape == tuple(problem.module.weight.shape):
+        inputs = torch.Size(cells.shape[1:]).numel()
+        ready = single.ready(problem.equations, problem.metric, min(depth, inputs))
+        return choice.worth(unit * single.costs(ready, beyond=True)).view(cells.shape)
+    layer = choice.layer(problem, cells)
+    count = min(len(layer.columns), -(-depth // layer.size))
+    worth = choice.worth(unit * choice.costs(layer, count, beyond=True))
+    return (worth / layer.weights).view(cells.shape)

@@ -1,4 +1,4 @@
-"""Layer-adaptive magnitude (LAMP: Lee et al. 2021, arXiv 2010.07611, eq. 4, on blocks of weights)."""
+"""Layer-adaptive magnitude (LAMP: Lee et al. 2021, arXiv 2010.07611, eq. 4) at any granularity."""
 
 from __future__ import annotations
 
@@ -6,40 +6,29 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mint_cli import group
-from mint_cli.network.layers import weighted_layers
-from mint_cli.protocol import Estimate, Images, Shapes
+from mint_cli.network.cells import mean, parameters_of, summed
+from mint_cli.protocol import Cells, Estimate, Images
 
 
 def lamp(
-    model: nn.Module,
-    layers: list[str],
-    images: Images,
-    rng: np.random.Generator,
-    /,
-    *,
-    child_groups: group.Groups,
-    parent_groups: group.Groups,
+    model: nn.Module, cells: dict[str, Cells], images: Images, rng: np.random.Generator, /
 ) -> dict[str, Estimate]:
-    """A block's mean square weight over the sum of those of its layer that are not smaller: in (0, 1], 1 for the largest."""
-    modules, estimates = weighted_layers(model), {}
-    for name in layers:
-        weight = modules[name].weight.detach()
-        child, parent = group.of_layer(name, *weight.shape[:2], child_groups, parent_groups)
-        squares = group.block_mean(weight.double().square(), child, parent)
-        estimates[name] = Estimate(share_of_larger(squares), None, child, parent)
+    """A cell's mean square weight over the sum of squares of all weights of its site in cells that are not smaller.
+
+    The sum runs over weights, so that scores compare sites whose cells differ in size: a cell scores
+    what every weight of it would, had they all its mean square.
+    """
+    estimates = {}
+    for site, own in cells.items():
+        squares = {name: p.detach().double().square() for name, p in parameters_of(model, own).items()}
+        estimates[site] = Estimate(share_of_larger(mean(own, squares), summed(own, squares)))
     return estimates
 
 
-def share_of_larger(squares: Tensor) -> Tensor:
-    """Every entry over the sum of itself and those that come after it from the lowest on; 0 where all of these are 0."""
-    values, order = squares.flatten().sort(stable=True)
-    rest = values.flip(0).cumsum(0).flip(0)
+def share_of_larger(means: Tensor, sums: Tensor) -> Tensor:
+    """Every mean over the sum of ``sums`` of itself and those that come after it from the lowest mean on; 0 of 0 is 0."""
+    order = means.flatten().sort(stable=True).indices
+    rest = sums.flatten()[order].flip(0).cumsum(0).flip(0)
     scores = torch.empty_like(rest)
-    scores[order] = values / rest.clamp_min(torch.finfo(rest.dtype).tiny)
-    return scores.view_as(squares)
-
-
-def check(shapes: Shapes, labels: Tensor, /, **settings) -> None:
-    """Groups within the channels of every layer."""
-    group.check(shapes, settings["child_groups"], settings["parent_groups"])
+    scores[order] = means.flatten()[order] / rest.clamp_min(torch.finfo(rest.dtype).tiny)
+    return scores.view_as(means)

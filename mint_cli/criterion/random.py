@@ -4,32 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from mint_cli import group
-from mint_cli.network.layers import weighted_layers
-from mint_cli.protocol import Estimate, Images, Shapes
+from mint_cli.protocol import Cells, Estimate, Images
 
 
 def random(
-    model: nn.Module,
-    layers: list[str],
-    images: Images,
-    rng: np.random.Generator,
-    /,
-    *,
-    child_groups: group.Groups,
-    parent_groups: group.Groups,
+    model: nn.Module, cells: dict[str, Cells], images: Images, rng: np.random.Generator, /
 ) -> dict[str, Estimate]:
-    """The mean of two uniform numbers per block of connections; each is a half, so that their agreement shows what noise agrees by."""
-    modules, estimates = weighted_layers(model), {}
-    for name in layers:
-        child, parent = group.of_layer(name, *modules[name].weight.shape[:2], child_groups, parent_groups)
-        halves = tuple(torch.from_numpy(rng.random((int(child.max()) + 1, int(parent.max()) + 1))) for _ in range(2))
-        estimates[name] = Estimate(sum(halves) / 2, halves, child, parent)
+    """The mean of two uniform numbers per cell; each is a half, so that their agreement shows what noise agrees by."""
+    estimates = {}
+    for site, own in cells.items():
+        halves = tuple(torch.from_numpy(rng.random(own.shape)) for _ in range(2))
+        estimates[site] = Estimate(sum(halves) / 2, halves)
     return estimates
-
-
-def check(shapes: Shapes, labels: Tensor, /, **settings) -> None:
-    """Groups within the channels of every layer."""
-    group.check(shapes, settings["child_groups"], settings["parent_groups"])

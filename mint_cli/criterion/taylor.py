@@ -1,66 +1,81 @@
-"""First-order change of the loss when a block is removed (Molchanov et al. 2017, arXiv 1611.06440, on blocks of weights)."""
+"""First-order change of the loss when a cell is removed (Molchanov et al. 2017, arXiv 1611.06440, on weights)."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mint_cli import group
 from mint_cli.data import images as im
-from mint_cli.network.layers import weighted_layers
-from mint_cli.protocol import Estimate, Images, Shapes
+from mint_cli.network.cells import mean, parameters_of, unit
+from mint_cli.network.layers import differentiated
+from mint_cli.protocol import Cells, Estimate, Images, Layer, Tensors, checked_by
 
 
+def check(
+    layers: dict[str, Layer], cells: dict[str, Cells], labels: Tensor, /, *, samples_per_class: int, **settings
+) -> None:
+    """Samples within the classes."""
+    im.check_per_class(labels, samples_per_class)
+
+
+@checked_by(check)
 def taylor(
     model: nn.Module,
-    layers: list[str],
+    cells: dict[str, Cells],
     images: Images,
     rng: np.random.Generator,
     /,
     *,
     samples_per_class: int,
     batch_size: int,
-    child_groups: group.Groups,
-    parent_groups: group.Groups,
     normalise: bool,
 ) -> dict[str, Estimate]:
-    """|Σ gradient × weight| over the block, per connection, averaged over batches; ``normalise`` as in l1."""
-    weights = {name: weighted_layers(model)[name].weight for name in layers}
-    labels = {name: group.of_layer(name, *w.shape[:2], child_groups, parent_groups) for name, w in weights.items()}
+    """|Σ gradient × weight| over the cell, per weight, averaged over batches; ``normalise`` as in l1."""
     index = im.per_class(images, samples_per_class, rng)
     index = index[torch.from_numpy(rng.permutation(len(index)))]
-    halves = [
-        mean_change(model, weights, labels, images, half, batch_size) for half in (index[: len(index) // 2], index[len(index) // 2 :])
-    ]
+    middle = len(index) // 2
+    halves = [mean_change(model, cells, images, part, batch_size) for part in (index[:middle], index[middle:])]
     estimates = {}
-    for name in layers:
-        first, second = (scaled(half[name], normalise) for half in halves)
-        both = (halves[0][name] + halves[1][name]) / 2
-        estimates[name] = Estimate(scaled(both, normalise), (first, second), *labels[name])
+    for site in cells:
+        first, second = (half[site] for half in halves)
+        both = (first + second) / 2
+        parts = (both, first, second)
+        score, *sides = (unit(part) for part in parts) if normalise else parts
+        estimates[site] = Estimate(score, tuple(sides))
     return estimates
 
 
-def scaled(blocks: Tensor, normalise: bool) -> Tensor:
-    """Divide by the root sum of squares if asked (and if it is not zero)."""
-    return blocks / blocks.norm().clamp_min(1e-300) if normalise else blocks
-
-
-def mean_change(model, weights: dict[str, Tensor], labels, images: Images, index: Tensor, batch_size: int) -> dict[str, Tensor]:
-    """Mean over batches of the absolute first-order change of the loss, per block: (child groups, parent groups)."""
-    changes = {name: 0.0 for name in weights}
+def mean_change(
+    model: nn.Module, cells: dict[str, Cells], images: Images, index: Tensor, batch_size: int
+) -> Tensors:
+    """Mean over batches of the absolute first-order change of the loss per weight of every cell: each the cells' shape."""
+    weights = {name: p for own in cells.values() for name, p in parameters_of(model, own).items()}
+    changes: Tensors = dict.fromkeys(cells, 0.0)
     batches = index.split(batch_size)
     for chunk in batches:
         pixels = im.plain(images, chunk)
-        loss = nn.functional.cross_entropy(model(pixels), images.labels[chunk.to(pixels.device)])
-        gradients = torch.autograd.grad(loss, list(weights.values()))
-        for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
-            cells = (weight.detach() * gradient).flatten(2).sum(2) if weight.ndim > 2 else weight.detach() * gradient
-            changes[name] = changes[name] + group.block_mean(cells, *labels[name]).abs() / len(batches)
+        with differentiable(weights), differentiated():
+            loss = nn.functional.cross_entropy(model(pixels), images.labels[chunk.to(pixels.device)])
+            gradients = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
+        products = {name: w.detach() * g for (name, w), g in zip(weights.items(), gradients, strict=True)}
+        for site, own in cells.items():
+            change = mean(own, {n: products[n] for n in own.labels if n in products})
+            changes[site] = changes[site] + change.abs() / len(batches)
     return changes
 
 
-def check(shapes: Shapes, labels: Tensor, /, **settings) -> None:
-    """Groups within the channels, samples within the classes."""
-    group.check(shapes, settings["child_groups"], settings["parent_groups"])
-    im.check_per_class(labels, settings["samples_per_class"])
+@contextmanager
+def differentiable(weights: dict[str, nn.Parameter]) -> Iterator[None]:
+    """Within it all of ``weights`` want gradients, frozen ones too."""
+    frozen = [p for p in weights.values() if not p.requires_grad]
+    for p in frozen:
+        p.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for p in frozen:
+            p.requires_grad_(False)

@@ -32,8 +32,9 @@ def regular(path: Path) -> int:
     """
     try:
         found = os.stat(path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {os.strerror(error.errno)}") from error
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path} cannot be read: {reason}") from error
     if not stat.S_ISREG(found.st_mode):
         raise DataError(f"{path} is {KINDS[stat.S_IFMT(found.st_mode)]}, not a regular file")
     return found.st_size
@@ -48,4 +49,4 @@ def read(path: Path, most: int) -> bytes:
         with open(path, "rb") as file:
             return file.read(size)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {os.strerror(error.errno)}") from error
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mint_cli.kernel.sample import Side, check_rows, from_samples, sides, silence_dead
 from mint_cli.errors import SettingError
-from mint_cli.protocol import Estimate
+from mint_cli.protocol import Estimate, checked_by
 
 LEAST_ROWS = 4  # two in each half
 
@@ -17,10 +17,11 @@ LEAST_ROWS = 4  # two in each half
 def check(rows: int, /, *, bins: int, corrected: bool) -> None:
     """Raise SettingError for a setting outside its bounds, or fewer rows than the estimator needs."""
     if bins < 2:
-        raise SettingError(f"estimator.bins must be at least 2, not {bins}")
+        raise SettingError("bins", "must be at least 2", bins)
     check_rows(rows, LEAST_ROWS)
 
 
+@checked_by(check)
 def binned(
     child: Tensor,
     parent: Tensor,

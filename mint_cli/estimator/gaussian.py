@@ -15,7 +15,7 @@ from torch.linalg import cholesky, solve_triangular
 
 from mint_cli.kernel.sample import Side, check_rows, from_samples, sides, silence_dead, standardised
 from mint_cli.errors import SettingError
-from mint_cli.protocol import Estimate
+from mint_cli.protocol import Estimate, checked_by
 
 LEAST_ROWS = 4  # two in each half
 LEAST_RIDGE = 1e-5  # well above the rounding of float32 products
@@ -26,12 +26,13 @@ FORMS = ("information", "variance")
 def check(rows: int, /, *, ridge: float, form: str) -> None:
     """Raise SettingError for a setting outside its bounds, or fewer rows than the estimator needs."""
     if not ridge >= LEAST_RIDGE:
-        raise SettingError(f"estimator.ridge must be at least {LEAST_RIDGE}, not {ridge}")
+        raise SettingError("ridge", f"must be at least {LEAST_RIDGE}", ridge)
     if form not in FORMS:
-        raise SettingError(f"estimator.form must be one of {', '.join(FORMS)}, not {form}")
+        raise SettingError("form", f"must be one of {', '.join(FORMS)}", form)
     check_rows(rows, LEAST_ROWS)
 
 
+@checked_by(check)
 def gaussian(
     child: Tensor, parent: Tensor, child_groups: Tensor, parent_groups: Tensor, rng: np.random.Generator, /, *, ridge: float, form: str
 ) -> Estimate:

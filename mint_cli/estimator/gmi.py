@@ -19,7 +19,7 @@ from mint_cli.kernel import tree
 from mint_cli.kernel.distance import grid
 from mint_cli.kernel.sample import Side, check_rows, from_splits, sides, silence_dead, standardised
 from mint_cli.errors import SettingError
-from mint_cli.protocol import Estimate
+from mint_cli.protocol import Estimate, checked_by
 
 LEAST_ROWS = 6  # two rows in every third
 SCALES = ("none", "standard", "block")
@@ -28,12 +28,13 @@ SCALES = ("none", "standard", "block")
 def check(rows: int, /, *, splits: int, scale: str) -> None:
     """Raise SettingError for a setting outside its bounds, or fewer rows than the estimator needs."""
     if splits < 1:
-        raise SettingError(f"estimator.splits must be at least 1, not {splits}")
+        raise SettingError("splits", "must be at least 1", splits)
     if scale not in SCALES:
-        raise SettingError(f"estimator.scale must be one of {', '.join(SCALES)}, not {scale}")
+        raise SettingError("scale", f"must be one of {', '.join(SCALES)}", scale)
     check_rows(rows, LEAST_ROWS)
 
 
+@checked_by(check)
 def gmi(
     child: Tensor, parent: Tensor, child_groups: Tensor, parent_groups: Tensor, rng: np.random.Generator, /, *, splits: int, scale: str
 ) -> Estimate:

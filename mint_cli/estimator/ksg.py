@@ -8,16 +8,17 @@ from torch import Tensor
 from mint_cli.kernel import neighbour
 from mint_cli.kernel.sample import Side, check_rows, from_samples, sides, silence_dead, standardised
 from mint_cli.errors import SettingError
-from mint_cli.protocol import Estimate
+from mint_cli.protocol import Estimate, checked_by
 
 
 def check(rows: int, /, *, neighbours: int) -> None:
     """Raise SettingError for a setting outside its bounds, or fewer rows than the estimator needs."""
     if neighbours < 1:
-        raise SettingError(f"estimator.neighbours must be at least 1, not {neighbours}")
+        raise SettingError("neighbours", "must be at least 1", neighbours)
     check_rows(rows, 2 * (neighbours + 1))
 
 
+@checked_by(check)
 def ksg(
     child: Tensor, parent: Tensor, child_groups: Tensor, parent_groups: Tensor, rng: np.random.Generator, /, *, neighbours: int
 ) -> Estimate:

@@ -22,7 +22,7 @@ from mint_cli.kernel import tree
 from mint_cli.kernel.distance import grid
 from mint_cli.kernel.sample import Side, check_rows, from_splits, sides, silence_dead
 from mint_cli.errors import SettingError
-from mint_cli.protocol import Estimate
+from mint_cli.protocol import Estimate, checked_by
 
 LEAST_ROWS = 6
 
@@ -30,10 +30,11 @@ LEAST_ROWS = 6
 def check(rows: int, /, *, splits: int, unpaired: bool) -> None:
     """Raise SettingError for a setting outside its bounds, or fewer rows than the estimator needs."""
     if splits < 1:
-        raise SettingError(f"estimator.splits must be at least 1, not {splits}")
+        raise SettingError("splits", "must be at least 1", splits)
     check_rows(rows, LEAST_ROWS)
 
 
+@checked_by(check)
 def published(
     child: Tensor,
     parent: Tensor,

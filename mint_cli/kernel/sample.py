@@ -60,7 +60,7 @@ def side(values: Tensor, groups: Tensor, name: str) -> Side:
 def check_rows(rows: int, least: int) -> None:
     """SettingError for fewer rows than an estimator needs."""
     if rows < least:
-        raise SettingError(f"the estimator needs at least {least} samples (pruner.samples_per_class × classes), not {rows}")
+        raise SettingError("samples", f"must be at least {least} (samples per class × classes)", rows)
 
 
 def sides(child: Tensor, parent: Tensor, child_groups: Tensor, parent_groups: Tensor) -> tuple[Side, Side]:

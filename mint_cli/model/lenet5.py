@@ -6,14 +6,14 @@ from collections import OrderedDict
 
 from torch import nn
 
-from mint_cli.errors import SettingError
+from mint_cli.errors import DataError
 
 
 def lenet5(shape: tuple[int, ...], classes: int, /) -> nn.Module:
     """conv1 (6, 5×5, padded), conv2 (16, 5×5), fc1 (120), fc2 (84), fc3."""
     channels, height, width = shape
     if min(height, width) < 12:
-        raise SettingError(f"model=lenet5 needs images of at least 12×12 pixels, not {height}×{width}")
+        raise DataError(f"model=lenet5 needs images of at least 12×12 pixels, not {height}×{width}")
     size = 16 * ((height // 2 - 4) // 2) * ((width // 2 - 4) // 2)
     return nn.Sequential(
         OrderedDict(

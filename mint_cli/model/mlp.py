@@ -12,9 +12,9 @@ from mint_cli.errors import SettingError
 def mlp(shape: tuple[int, ...], classes: int, /, *, hidden: list[int], dropout: float) -> nn.Module:
     """Linear layers fc1, fc2, … with ReLU and dropout between them."""
     if not hidden or min(hidden) < 1:
-        raise SettingError(f"model.hidden must be a list of widths of at least 1, not {hidden}")
+        raise SettingError("hidden", "must be a list of widths of at least 1", hidden)
     if not 0 <= dropout < 1:
-        raise SettingError(f"model.dropout must lie in [0, 1), not {dropout}")
+        raise SettingError("dropout", "must lie in [0, 1)", dropout)
     widths = [math.prod(shape), *hidden, classes]
     model = nn.Sequential()
     model.add_module("flatten", nn.Flatten())

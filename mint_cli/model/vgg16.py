@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mint_cli.errors import SettingError
+from mint_cli.errors import DataError
 
 WIDTHS = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
 POOLED = (2, 4, 7, 10, 13)  # convolutions followed by 2×2 max pooling
@@ -35,5 +35,5 @@ def vgg16(shape: tuple[int, ...], classes: int, /) -> nn.Module:
     """VGG16 for images of ``shape`` (channels, 32, 32): 14,977,728 convolution and linear weights with 3 channels and 10 classes."""
     channels, height, width = shape
     if not (32 <= height < 64 and 32 <= width < 64):  # five poolings leave one pixel
-        raise SettingError(f"model=vgg16 needs images of 32×32 to 63×63 pixels, not {height}×{width}")
+        raise DataError(f"model=vgg16 needs images of 32×32 to 63×63 pixels, not {height}×{width}")
     return VGG16(channels, classes)

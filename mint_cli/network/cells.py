@@ -6,7 +6,7 @@ from collections.abc import Collection
 from math import prod
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mint_cli.errors import SettingError
 from mint_cli.protocol import Cells, Kept, Masks, Tensors
@@ -32,8 +32,7 @@ def sizes(cells: Cells, parameters: Tensors, counted: Collection[str]) -> Tensor
 
 def mean(cells: Cells, values: Tensors) -> Tensor:
     """Mean over every cell of ``values``, a tensor per parameter: float64, the cells' shape."""
-    count = summed(cells, {name: torch.ones(()).expand(value.shape) for name, value in values.items()})
-    return summed(cells, values) / count.clamp_min(1)
+    return summed(cells, values) / total(cells, values)
 
 
 def masks_of(cells: dict[str, Cells], kept: Kept) -> Masks:
@@ -55,12 +54,13 @@ def both(first: Tensor | None, second: Tensor) -> Tensor:
     return first & second
 
 
-def gone(cells: dict[str, Cells], masks: Masks) -> Kept:
-    """Cells of which the masks have left nothing, True = gone."""
+def gone(cells: dict[str, Cells], masks: Masks, counted: Collection[str]) -> Kept:
+    """Cells of which the masks have left no element of the ``counted`` parameters, True = gone."""
     found = {}
     for site, own in cells.items():
-        given = {name: masks[name].expand_as(m) for name, m in own.labels.items() if name in masks}
-        found[site] = summed(own, given) == 0 if given else torch.zeros(own.shape, dtype=torch.bool)
+        every = {n: torch.ones_like(m, dtype=torch.bool) for n, m in own.labels.items() if n in counted}
+        left = summed(own, {n: both(masks.get(n), m) for n, m in every.items()})
+        found[site] = (left == 0) & (summed(own, every) > 0)
     return found
 
 
@@ -78,3 +78,32 @@ def rectangles(cells: Cells, weight: str, shape: tuple[int, ...]) -> tuple[Tenso
     if not torch.equal(child[:, None] * parents + parent[None, :], flat.long()):
         raise SettingError("granularity", f"must cut the weight of {weight} into pairs of outputs and inputs")
     return child, parent
+
+
+def only_weight(cells: Cells) -> str:
+    """The one parameter that the cells of a layer are of; SettingError for cells that span layers."""
+    if len(cells.labels) != 1:
+        raise SettingError("granularity", f"must have cells of one layer here, these span {', '.join(cells.labels)}")
+    return next(iter(cells.labels))
+
+
+def is_coupled(cells: Cells) -> bool:
+    """Whether the cells are channels of a coupled set of layers, not parts of one layer's weight."""
+    return len(cells.shape) == 1
+
+
+def parameters_of(model: nn.Module, cells: Cells) -> Tensors:
+    """The weights that the cells are of, by name: parameters of two and more axes, no biases and no norms."""
+    parameters = dict(model.named_parameters())
+    return {name: parameters[name] for name in cells.labels if name in parameters and parameters[name].ndim > 1}
+
+
+def total(cells: Cells, parameters: Tensors) -> Tensor:
+    """Elements of the given parameters that belong to every cell, float64, at least 1."""
+    ones = {name: torch.ones(()).expand(p.shape) for name, p in parameters.items()}
+    return summed(cells, ones).clamp_min(1)
+
+
+def unit(scores: Tensor) -> Tensor:
+    """Scores divided by their root sum of squares, if that is not zero."""
+    return scores / scores.norm().clamp_min(1e-300)

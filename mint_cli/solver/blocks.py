@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mint_cli.solver.equations import Normal
+from mint_cli.solver.equations import Normal, factor
 
 
 def columns_of(owner: Tensor) -> Tensor:
@@ -22,10 +22,12 @@ def padded(equations: Normal, columns: Tensor) -> tuple[Tensor, Tensor]:
     return gram.float(), equations.cross[order].masked_fill(idle[:, None], 0.0).float()
 
 
-def grow(gram: Tensor, cross: Tensor, size: int, count: int) -> Tensor:
-    """Add block after block, always the one that explains most given those there already: order of the first ``count``, int64.
+def grow(gram: Tensor, cross: Tensor, size: int, count: int) -> tuple[Tensor, Tensor]:
+    """Add block after block, always the one that explains most given those there already.
 
-    ``gram`` (k, k) regularised, ``cross`` (k, m) of m rows that share a support; blocks are ``size`` columns each.
+    ``gram`` (k, k) regularised, ``cross`` (k, m) of m rows that share a support; blocks are ``size``
+    columns each.  Returns the order of the first ``count``, int64, and what each of the others would
+    explain next (k / size,), 0 for those that are in.
     """
     k, n = len(gram), len(gram) // size
     own = gram.view(n, size, n, size).diagonal(dim1=0, dim2=2).permute(2, 0, 1).clone()  # blocks, less what is explained
@@ -33,10 +35,13 @@ def grow(gram: Tensor, cross: Tensor, size: int, count: int) -> Tensor:
     factors = torch.empty(count * size, k, dtype=gram.dtype, device=gram.device)
     taken = torch.zeros(n, dtype=torch.bool, device=gram.device)
     order = torch.empty(count, dtype=torch.int64, device=gram.device)
-    for step in range(count):
+    for step in range(count + 1):
         root = torch.linalg.cholesky_ex(torch.where(taken[:, None, None], eye, own))[0]
         parts = torch.linalg.solve_triangular(root, cross.view(n, size, -1), upper=False)
-        best = order[step] = parts.square().sum((1, 2)).masked_fill(taken, -1.0).argmax()
+        gains = parts.square().sum((1, 2)).masked_fill(taken, -1.0)
+        if step == count:
+            break
+        best = order[step] = gains.argmax()
         done, here = factors[: step * size], torch.arange(size, device=gram.device) + best * size
         rows = gram[here] - done[:, here].T @ done
         rows = torch.linalg.solve_triangular(root[best], rows, upper=False)
@@ -45,7 +50,7 @@ def grow(gram: Tensor, cross: Tensor, size: int, count: int) -> Tensor:
         shared = rows.view(size, n, size).transpose(0, 1)
         own -= shared.transpose(1, 2) @ shared
         taken[best] = True
-    return order
+    return order, gains.clamp_min(0.0)
 
 
 def eliminate(inverse: Tensor, weights: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -90,11 +95,19 @@ def spans(names: Tensor, size: int) -> Tensor:
     return (names[:, None] * size + torch.arange(size, device=names.device)).flatten()
 
 
-def ranked(gram: Tensor, cross: Tensor, size: int, count: int) -> tuple[Tensor, Tensor]:
-    """Grow to ``count`` blocks, then eliminate them: their order, first gone first, and the rise at every step, never falling."""
-    names = grow(gram, cross, size, count) if count * size < len(gram) else torch.arange(count, device=gram.device)
+def ranked(gram: Tensor, cross: Tensor, size: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Grow to ``count`` blocks, then eliminate them: their order, first gone first, the rise at every step, never falling, and gains.
+
+    Gains (k / size,) are what every block that was not grown to would still explain beside those that
+    were, 0 for these.
+    """
+    blocks = len(gram) // size
+    if count < blocks:
+        names, gains = grow(gram, cross, size, count)
+    else:
+        names, gains = torch.arange(blocks, device=gram.device), torch.zeros(blocks, device=gram.device)
     at = spans(names, size)
-    factor = torch.linalg.cholesky(gram[at][:, at].double())
-    weights = torch.cholesky_solve(cross[at].double(), factor).T
-    order, rises = eliminate(torch.cholesky_inverse(factor).float(), weights.float(), size)
-    return names[order], rises.clamp_min(0.0).cummax(0).values
+    root = factor(gram[at][:, at].double())
+    weights = torch.cholesky_solve(cross[at].double(), root).T
+    order, rises = eliminate(torch.cholesky_inverse(root).float(), weights.float(), size)
+    return names[order], rises.clamp_min(0.0).cummax(0).values, gains

@@ -1,0 +1,1 @@
+"""The stages: settings and artifacts in, one artifact (tensors and metrics) out; one file each."""

@@ -1,4 +1,4 @@
-"""The only training loop, and evaluation."""
+"""The only training loop, and prediction."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mint_cli.data import images as im
-from mint_cli.network.layers import device_of, inference, spread
+from mint_cli.network.layers import device_of, differentiated, inference, spread
 from mint_cli.network.observe import settle_constant_channels
 from mint_cli.errors import DataError
 from mint_cli.protocol import Images, Masks, Tensors
@@ -84,9 +84,11 @@ def train_step(model, optimiser, pixels: Tensor, labels: Tensor, recipe: Recipe,
     with torch.autocast(pixels.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
         loss = nn.functional.cross_entropy(model(pixels), labels, label_smoothing=recipe.label_smoothing)
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    if held:
-        torch._foreach_mul_([w.grad for w, _ in held], [mask for _, mask in held])
+    with differentiated():
+        loss.backward()
+    used = [(w.grad, mask) for w, mask in held if w.grad is not None]  # the forward pass may leave some out
+    if used:
+        torch._foreach_mul_(*map(list, zip(*used, strict=True)))
     optimiser.step()
     return loss.detach()
 
@@ -113,16 +115,14 @@ def restore(model: nn.Module, optimiser, saved: Tensors | None) -> list[float]:
     return saved["losses"].tolist()
 
 
-def evaluate(model: nn.Module, images: Images, batch_size: int = 100) -> dict[str, float] | None:
-    """Accuracy (fraction) and mean cross-entropy loss in nats, in float32; None without images."""
-    if not len(images):
-        return None
+def predict(model: nn.Module, images: Images, batch_size: int = 100) -> tuple[Tensor, float]:
+    """The class that every image is given, int64 (n,) on the CPU, and the mean cross-entropy loss in nats, in float32."""
     device = device_of(model)
-    correct, loss = 0, 0.0
+    found, loss = [], 0.0
     with inference(model):
         for index in torch.arange(len(images)).split(batch_size):
             logits = model(im.plain(images, index).to(device)).float()
             labels = images.labels[index.to(images.labels.device)].to(device)
-            correct += int((logits.argmax(1) == labels).sum())
+            found.append(logits.argmax(1).cpu())
             loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
-    return {"accuracy": correct / len(images), "loss": loss / len(images)}
+    return torch.cat(found), loss / len(images)

@@ -56,6 +56,11 @@ def test_only_what_has_no_name_is_absent(tmp_path):
         present(tmp_path / "dangling")
 
 
+def test_a_name_that_no_file_can_have_is_refused():
+    with pytest.raises(DataError, match="cannot be read: embedded null byte"):
+        regular("a\0b")
+
+
 def test_a_file_that_may_not_be_read_is_refused_by_name(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"1")
 

@@ -105,7 +105,8 @@ def test_a_place_far_away_in_the_memo_takes_no_memory():
         b"q\x05.",
         b"e.",
         b"N(Ne.",
-        b"N(NNu.", b"N(U\x01aNu.",
+        b"N(NNu.",
+        b"N(U\x01aNu.",
         b"}(Nu.",
         b"\x93.",
     ]

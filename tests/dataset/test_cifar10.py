@@ -107,7 +107,10 @@ DAMAGED = {
         pickle.dumps({b"data": np.zeros((1, SIZE), np.uint8), b"labels": [True]}, 4),
         "whole",
     ),
-    "labels of text": (batch(whole(2), [1, 2]).replace(b"](" + number(1) + number(2) + b"e", b"U\x02ab"), "no list of 2"),
+    "labels of text": (
+        batch(whole(2), [1, 2]).replace(b"](" + number(1) + number(2) + b"e", b"U\x02ab"),
+        "no list of 2",
+    ),
     "code": (b"\x80\x02cos\nsystem\nU\x04true\x85R.", r"it asks for os\.system"),
     "nothing": (b"", "exhausted"),
 }

@@ -1,0 +1,66 @@
+"""Kept weights re-solved by least squares, layer after layer, towards the outputs of the dense network."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import numpy as np
+from torch import Tensor, nn
+
+from mint_cli.compensation.inputs import check_inputs, walks
+from mint_cli.network.cells import is_coupled, masks_of
+from mint_cli.network.layers import weighted_layers
+from mint_cli.protocol import Cells, Images, Kept, Layer, Tensors, checked_by
+from mint_cli.solver import rows
+from mint_cli.solver.rows import Calibration
+
+def check(
+    layers: dict[str, Layer],
+    cells: dict[str, Cells],
+    labels: Tensor,
+    /,
+    *,
+    calibration: Calibration,
+    inputs: str,
+) -> None:
+    """Images within the training set, layers that can be seen."""
+    rows.check_images(calibration, len(labels))
+    rows.check_solvable(layers, rows.solved_layers(layers, cells))
+    check_inputs(inputs)
+
+
+@checked_by(check)
+def refit(
+    model: nn.Module,
+    cells: dict[str, Cells],
+    kept: Kept,
+    gone: Kept,
+    images: Images,
+    rng: np.random.Generator,
+    /,
+    *,
+    calibration: Calibration,
+    inputs: str,
+) -> tuple[Kept, Tensors]:
+    """Kept weights W and biases b that minimise Σ weight · eᵀ A e + ridge · tr(A W Wᵀ), e = W u + b − t, over rows, layer by layer.
+
+    u is an input patch of the layer, ``inputs`` says in which network: the ``dense`` one, or the one
+    ``pruned`` so far; t the dense network's output there (with pruned inputs plus what the shortcut
+    that it is added to has lost), weight how much the logits feel the position, A how they feel two
+    outputs at once.
+    """
+    source = rows.stream(images, calibration, rng)
+    modules, pruned, changed = weighted_layers(model), deepcopy(model), {}
+    surveys = rows.survey(model, rows.solved_layers(model, cells), source)
+    names = list(surveys)  # in the order in which a pass calls them
+    dense, given = walks(model, pruned, names, inputs)
+    masks = masks_of(cells, kept)
+    supports = {name: rows.support(masks[f"{name}.weight"], modules[name]) for name in names}
+    rows.check_supports(surveys, supports, source)
+    solve = rows.solve_rectangle if any(is_coupled(own) for own in cells.values()) else rows.solve
+    for name, support in supports.items():
+        problem = rows.problem(dense, given, name, surveys[name], source)
+        found = rows.solution(model, name, problem, solve(problem, support))
+        pruned.load_state_dict(pruned.state_dict() | found)
+        changed |= found
+    return kept, changed

@@ -1,0 +1,148 @@
+"""Whole channels, wherever they are made and read (Li et al. 2017; coupled as in Fang et al. 2023, arXiv 2301.12900)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import torch
+from torch import Tensor, nn
+
+from mint_cli.errors import SettingError
+from mint_cli.network.couplings import LOGITS, Couplings, Recorded, depthwise
+from mint_cli.network.layers import CONVOLUTIONS
+from mint_cli.protocol import Cells, Layer, Tensors
+
+Channel = tuple[str, int]  # of a maker
+
+
+def filters(network: Recorded, layers: dict[str, Layer], /, *, residual: bool) -> dict[str, Cells]:
+    """One site a coupled set of layers, a cell a channel: rows of the layers that make it, columns of those that read it.
+
+    Biases and entries of batch norms belong to it, too.  Channels that meet by addition,
+    concatenation or product are one cell.  ``residual`` also gives the channels that several layers
+    add to, the stream of a residual network.  Raises SettingError where no channel can go.
+    """
+    coupled, modules = network.couplings, dict(network.model.named_modules())
+    fixed = fixed_makers(coupled, modules, layers, residual)
+    groups = components(coupled, fixed)
+    if not groups:
+        reason = "; ".join(f"{maker or 'the images'}: {why}" for maker, why in list(fixed.items())[:3])
+        raise SettingError("skip", "leaves no channel that can go as a whole", hint=reason)
+    sites = by_site(groups)
+    return {site: cells_of(own, coupled, modules) for site, own in sites.items()}
+
+
+def fixed_makers(
+    coupled: Couplings, modules: dict[str, nn.Module], layers: dict[str, Layer], residual: bool
+) -> dict[str, str]:
+    """Makers whose channels all stay, and why."""
+    fixed = dict(coupled.fixed)
+    for maker, arrivals in coupled.arrivals.items():
+        if maker in fixed:
+            continue
+        if maker not in layers:
+            fixed[maker] = "it is skipped, or no layer that can be pruned"
+        elif layers[maker].calls > 1:
+            fixed[maker] = f"one forward pass calls it {layers[maker].calls} times"
+        elif maker in coupled.added and not residual:
+            fixed[maker] = "its channels are added to those of others (granularity.residual)"
+        else:
+            odd = [place for place in arrivals if unreadable(modules.get(place))]
+            if odd:
+                fixed[maker] = f"{odd[0]} reads it, which cannot lose single channels"
+    return fixed
+
+
+def unreadable(module: nn.Module | None) -> bool:
+    """Whether a module reads channels in a way that single ones cannot be taken from."""
+    if isinstance(module, nn.Conv2d):
+        return module.groups > 1 and not depthwise(module)
+    return isinstance(module, CONVOLUTIONS)
+
+
+def components(coupled: Couplings, fixed: dict[str, str]) -> list[list[Channel]]:
+    """Channels that meet at some place, together; none that meets one that must stay."""
+    parent: dict[Channel, Channel] = {}
+
+    def find(one: Channel) -> Channel:
+        root = one
+        while parent.setdefault(root, root) != root:
+            root = parent[root]
+        while parent[one] != root:
+            parent[one], one = root, parent[one]
+        return root
+
+    for maker, channels in coupled.channels.items():
+        for c in range(channels):
+            find((maker, c))
+    here: dict[tuple[str, int], Channel] = {}
+    for maker, arrivals in coupled.arrivals.items():
+        for place, at in arrivals.items():
+            if place == LOGITS:
+                continue
+            for position, channel in enumerate(at.tolist()):
+                if channel >= 0:
+                    first = here.setdefault((place, position), (maker, channel))
+                    parent[find((maker, channel))] = find(first)
+    found: dict[Channel, list[Channel]] = defaultdict(list)
+    for one in list(parent):
+        found[find(one)].append(one)
+    return [own for own in found.values() if not any(maker in fixed for maker, _ in own)]
+
+
+def by_site(groups: list[list[Channel]]) -> dict[str, list[list[Channel]]]:
+    """Groups that share a maker, together under the name of its first one."""
+    first: dict[str, str] = {}
+
+    def site_of(maker: str) -> str:
+        while first.setdefault(maker, maker) != maker:
+            maker = first[maker]
+        return maker
+
+    for own in groups:
+        for maker, _ in own[1:]:
+            first[site_of(maker)] = site_of(own[0][0])
+    sites: dict[str, list[list[Channel]]] = defaultdict(list)
+    for own in groups:
+        sites[site_of(own[0][0])].append(own)
+    return dict(sites)
+
+
+def cells_of(
+    groups: list[list[Channel]], coupled: Couplings, modules: dict[str, nn.Module]
+) -> Cells:
+    """Labels of everything that belongs to the channels of one site."""
+    cell = {one: number for number, own in enumerate(groups) for one in own}
+    makers = list(dict.fromkeys(maker for own in groups for maker, _ in own))
+    labels: Tensors = {}
+    for maker in makers:
+        rows = torch.tensor([cell.get((maker, c), -1) for c in range(coupled.channels[maker])])
+        label_rows(labels, maker, modules[maker], rows)
+        for place, at in coupled.arrivals[maker].items():
+            entering = torch.where(at >= 0, rows[at.clamp_min(0)], -1)
+            label_place(labels, place, modules[place], entering)
+    return Cells((len(groups),), {name: own.int() for name, own in labels.items()})
+
+
+def label_rows(labels: Tensors, name: str, module: nn.Module, rows: Tensor) -> None:
+    """Label what a module holds for every channel that it gives: weights and biases, statistics of a norm."""
+    for kind in ("weight", "bias", "running_mean", "running_var"):
+        held = getattr(module, kind, None)
+        if isinstance(held, Tensor) and held.ndim and len(held) == len(rows):
+            merge(labels, f"{name}.{kind}", rows)
+
+
+def label_place(labels: Tensors, name: str, module: nn.Module, entering: Tensor) -> None:
+    """Label what a module holds for every channel that enters it: columns of a reader, entries of a norm."""
+    if depthwise(module):
+        label_rows(labels, name, module, entering.repeat_interleave(module.out_channels // len(entering)))
+    elif isinstance(module, CONVOLUTIONS | nn.Linear):
+        merge(labels, f"{name}.weight", entering.expand(len(module.weight), -1))
+    else:
+        label_rows(labels, name, module, entering)
+
+
+def merge(labels: Tensors, name: str, found: Tensor) -> None:
+    """Add labels to those that other makers have brought; −1 is none."""
+    former = labels.get(name)
+    labels[name] = found.clone() if former is None else torch.where(found >= 0, found, former)

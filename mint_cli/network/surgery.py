@@ -1,0 +1,76 @@
+"""Channels taken out of a network physically: smaller weights, the same outputs."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from mint_cli.network.couplings import depthwise
+from mint_cli.network.layers import CONVOLUTIONS, inference
+from mint_cli.protocol import Cells, Kept
+
+Indices = dict[str, Tensor]  # module -> bool: which of its rows, or columns, stay
+
+
+def shrink(model: nn.Module, cells: dict[str, Cells], kept: Kept) -> nn.Module:
+    """A copy of the network without the channels that are not ``kept``; cells are those of granularity ``filters``."""
+    rows, columns = indices(cells, kept)
+    small = deepcopy(model)
+    for name in rows.keys() | columns.keys():
+        take(small.get_submodule(name), rows.get(name), columns.get(name))
+    return small
+
+
+def indices(cells: dict[str, Cells], kept: Kept) -> tuple[Indices, Indices]:
+    """Which rows and which columns of every module stay."""
+    rows: Indices = {}
+    columns: Indices = {}
+    for site, own in cells.items():
+        stays = torch.cat([kept[site].flatten().cpu(), torch.ones(1, dtype=torch.bool)])  # label −1 is the last
+        for name, labels in own.labels.items():
+            module = name.rpartition(".")[0]
+            side, stay = (rows, stays[labels.long()]) if labels.ndim == 1 else (columns, stays[labels[0].long()])
+            side[module] = side[module] & stay if module in side else stay
+    return rows, columns
+
+
+def take(module: nn.Module, rows: Tensor | None, columns: Tensor | None) -> None:
+    """Leave a module the given rows (what it gives) and columns (what it takes), in place."""
+    for name, held in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+        if held.ndim == 0:
+            continue
+        chosen = held.detach()
+        if rows is not None and len(held) == len(rows):
+            chosen = chosen[rows.to(held.device)]
+        if columns is not None and name == "weight":
+            chosen = chosen[:, columns.to(held.device)]
+        if isinstance(held, nn.Parameter):
+            setattr(module, name, nn.Parameter(chosen.clone(), held.requires_grad))
+        else:
+            setattr(module, name, chosen.clone())
+    resize(module)
+
+
+def resize(module: nn.Module) -> None:
+    """Let a module's own numbers of channels be those of its tensors."""
+    if isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif depthwise(module):
+        module.in_channels = module.groups = module.in_channels * len(module.weight) // module.out_channels
+        module.out_channels = len(module.weight)
+    elif isinstance(module, CONVOLUTIONS):
+        module.out_channels, module.in_channels = module.weight.shape[:2]
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = len(module.weight)
+    else:
+        held = next(x for x in (module.weight, module.running_mean) if x is not None)
+        module.num_features = len(held)
+
+
+def difference(first: nn.Module, second: nn.Module, x: Tensor) -> float:
+    """Largest difference of two networks' logits on images ``x``, relative to the largest logit."""
+    with inference(first), inference(second):
+        one, other = first(x), second(x)
+    return float((one - other).abs().max() / one.abs().max().clamp_min(1e-30))
