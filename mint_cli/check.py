@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from mint_cli.errors import SettingError, owned
+from mint_cli.network.layers import weighted_layers
 from mint_cli.protocol import Cells
 from mint_cli.signatures import nearest
 
@@ -29,7 +30,7 @@ def check(e: Experiment) -> None:
     layers = e.sites.layers(e.network)
     for name in ("granularity", "criterion", "allocation", "compensation"):
         with owned(name):
-            check_layers(getattr(e, name), [name for name, _ in model.named_modules()])
+            check_layers(getattr(e, name), list(weighted_layers(model)))
     with owned("granularity"):
         cells = e.sites.cells(e.network)
     check_allocation(e, cells)
@@ -54,7 +55,7 @@ def check_layers(plugin: partial, layers: list[str]) -> None:
         setting = plugin.keywords.get(name)
         for layer in setting if isinstance(setting, dict) else ():
             if layer not in layers and (layer != "default" or name == "caps"):
-                hint = nearest(str(layer), [one for one in layers if one])
+                hint = nearest(str(layer), layers)
                 raise SettingError(name, f"names layer {layer}, which the network does not have", hint=hint)
 
 

@@ -51,9 +51,9 @@ def refit(
     """
     source = rows.stream(images, calibration, rng)
     modules, pruned, changed = weighted_layers(model), deepcopy(model), {}
-    names = rows.solved_layers(model, cells)
+    surveys = rows.survey(model, rows.solved_layers(model, cells), source)
+    names = list(surveys)  # in the order in which a pass calls them
     dense, given = walks(model, pruned, names, inputs)
-    surveys = rows.survey(model, names, source)
     masks = masks_of(cells, kept)
     supports = {name: rows.support(masks[f"{name}.weight"], modules[name]) for name in names}
     rows.check_supports(surveys, supports, source)

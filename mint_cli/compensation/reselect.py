@@ -66,9 +66,9 @@ def reselect(
     """
     source = rows.stream(images, calibration, rng)
     pruned, kept, changed = deepcopy(model), dict(kept), {}
-    names = rows.solved_layers(model, cells)
+    surveys = rows.survey(model, rows.solved_layers(model, cells), source)
+    names = list(surveys)  # in the order in which a pass calls them
     dense, given = walks(model, pruned, names, inputs)
-    surveys = rows.survey(model, names, source)
     chosen = Chosen(cells, kept, gone)
 
     def problem_of(name: str) -> rows.Problem:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mint_cli.data import images as im
 from mint_cli.network.cells import mean, parameters_of, unit
+from mint_cli.network.layers import differentiated
 from mint_cli.protocol import Cells, Estimate, Images, Layer, Tensors, checked_by
 
 
@@ -57,12 +58,13 @@ def mean_change(
     batches = index.split(batch_size)
     for chunk in batches:
         pixels = im.plain(images, chunk)
-        with differentiable(weights):
+        with differentiable(weights), differentiated():
             loss = nn.functional.cross_entropy(model(pixels), images.labels[chunk.to(pixels.device)])
             gradients = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
         products = {name: w.detach() * g for (name, w), g in zip(weights.items(), gradients, strict=True)}
         for site, own in cells.items():
-            changes[site] = changes[site] + mean(own, {n: products[n] for n in own.labels}).abs() / len(batches)
+            change = mean(own, {n: products[n] for n in own.labels if n in products})
+            changes[site] = changes[site] + change.abs() / len(batches)
     return changes
 
 

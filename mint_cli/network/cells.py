@@ -54,12 +54,13 @@ def both(first: Tensor | None, second: Tensor) -> Tensor:
     return first & second
 
 
-def gone(cells: dict[str, Cells], masks: Masks) -> Kept:
-    """Cells of which the masks have left nothing, True = gone."""
+def gone(cells: dict[str, Cells], masks: Masks, counted: Collection[str]) -> Kept:
+    """Cells of which the masks have left no element of the ``counted`` parameters, True = gone."""
     found = {}
     for site, own in cells.items():
-        given = {name: masks[name].expand_as(m) for name, m in own.labels.items() if name in masks}
-        found[site] = summed(own, given) == 0 if given else torch.zeros(own.shape, dtype=torch.bool)
+        every = {n: torch.ones_like(m, dtype=torch.bool) for n, m in own.labels.items() if n in counted}
+        left = summed(own, {n: both(masks.get(n), m) for n, m in every.items()})
+        found[site] = (left == 0) & (summed(own, every) > 0)
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -11,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from mint_cli.errors import SettingError
+from mint_cli.errors import DataError, SettingError
 from mint_cli.protocol import Layer, Masks
 
 CONVOLUTIONS = nn.modules.conv._ConvNd
-IMAGES = 3  # of the recorded pass: rows of a layer are told from images by their number
+IMAGES = (2, 3)  # of the recorded passes: rows that are images number as many in each
 
 
 def weighted_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -47,30 +46,39 @@ def weight_counts(model: nn.Module) -> dict[str, int]:
 
 
 def record(model: nn.Module, pixels: tuple[int, ...]) -> dict[str, Layer]:
-    """What one pass over black images of shape ``pixels`` shows of every convolution and linear layer."""
-    modules = weighted_layers(model)
-    calls, outputs, rows = Counter(), {}, {}
+    """What passes over black images of shape ``pixels`` show of every convolution and linear layer.
 
-    def see(name: str, entering: Tensor, leaving: Tensor) -> None:
-        calls[name] += 1
-        rows[name] = len(entering)
-        outputs[name] = leaving.shape
-
-    with inference(model), hooked(model, list(modules), see):
-        model(torch.zeros(IMAGES, *pixels, device=device_of(model)))
-    sharing = shared_weights(model)
-    return {
-        name: Layer(
+    In the order in which a pass first calls them; those that it never calls come last.
+    """
+    modules, sharing = weighted_layers(model), shared_weights(model)
+    passes = {n: passed(model, torch.zeros(n, *pixels, device=device_of(model))) for n in IMAGES}
+    seen = passes[IMAGES[-1]]
+    layers = {}
+    for name in (*seen, *(name for name in modules if name not in seen)):
+        m, calls = modules[name], seen.get(name, [])
+        aligned = all(entering[0] == n for n, one in passes.items() for entering, _ in one.get(name, []))
+        layers[name] = Layer(
             name,
             type(m).__name__,
             tuple(m.weight.shape),
-            positions(m, outputs[name]) if name in outputs else 0,
-            calls[name],
-            tuple(refusals(m, calls[name], sharing.get(name))),
-            tuple(blindness(m, calls[name], rows.get(name, IMAGES))),
+            positions(m, calls[-1][1]) if calls else 0,
+            len(calls),
+            tuple(refusals(m, len(calls), sharing.get(name))),
+            tuple(blindness(m, len(calls), aligned)),
         )
-        for name, m in modules.items()
-    }
+    return layers
+
+
+def passed(model: nn.Module, images: Tensor) -> dict[str, list[tuple[torch.Size, torch.Size]]]:
+    """Shapes of what enters and leaves each layer in one pass, call by call, layers in order of first calls."""
+    seen: dict[str, list[tuple[torch.Size, torch.Size]]] = {}
+
+    def see(name: str, entering: Tensor, leaving: Tensor) -> None:
+        seen.setdefault(name, []).append((entering.shape, leaving.shape))
+
+    with inference(model), hooked(model, list(weighted_layers(model)), see):
+        model(images)
+    return seen
 
 
 def positions(module: nn.Module, shape: torch.Size) -> int:
@@ -103,13 +111,13 @@ def refusals(module: nn.Module, calls: int, sharing: str | None) -> Iterator[str
         yield "the forward pass never calls it"
 
 
-def blindness(module: nn.Module, calls: int, rows: int) -> Iterator[str]:
+def blindness(module: nn.Module, calls: int, aligned: bool) -> Iterator[str]:
     """Why a layer cannot be judged or solved by what enters and leaves it."""
     if getattr(module, "groups", 1) > 1:
         yield f"it is a grouped convolution (groups={module.groups})"
     if calls > 1:
         yield f"one forward pass calls it {calls} times"
-    if rows != IMAGES:
+    if not aligned:
         yield "the rows that enter it are not images"
 
 
@@ -172,6 +180,48 @@ def inference(model: nn.Module) -> Iterator[None]:
             yield
     finally:
         model.train(training)
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """No parameter wants a gradient, so that a layer's input may change once it has been read."""
+    wanting = [p for p in model.parameters() if p.requires_grad]
+    for p in wanting:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in wanting:
+            p.requires_grad_(True)
+
+
+@contextmanager
+def own_inputs(model: nn.Module) -> Iterator[None]:
+    """Every convolution and linear layer reads a copy of its input, which nothing changes later."""
+
+    def copy(module: nn.Module, arguments: tuple) -> tuple:
+        return tuple(a.clone() if isinstance(a, Tensor) else a for a in arguments)
+
+    handles = [m.register_forward_pre_hook(copy) for m in weighted_layers(model).values()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def differentiated() -> Iterator[None]:
+    """DataError where the network changes in place what its gradients are made of."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "inplace operation" not in str(error):
+            raise
+        raise DataError(
+            "the network has no gradients: it changes in place what they are made of, such as the "
+            "result of an activation that a sum is written into"
+        ) from error
 
 
 @contextmanager

@@ -9,9 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from mint_cli.data import images as im
-from mint_cli.network.layers import batch_norms, device_of, hooked, inference, weighted_layers
+from mint_cli.errors import DataError
+from mint_cli.network.layers import (
+    batch_norms,
+    device_of,
+    differentiated,
+    frozen,
+    hooked,
+    inference,
+    own_inputs,
+    weighted_layers,
+)
 from mint_cli.protocol import Images, Tensors
 
 
@@ -131,6 +142,9 @@ def settle_constant_channels(model: nn.Module) -> None:
         m.running_var[m.running_var.sqrt() < least * m.running_mean.abs()] = 1.0
 
 
+ADDITIONS = ("add", "radd", "iadd")  # functions that add, by name
+
+
 class Stop(Exception):
     """Ends a forward pass early: all that was looked for has been seen."""
 
@@ -167,18 +181,21 @@ class Passage(TorchFunctionMode):
             return self.entering is not None and self.entering._version != self._version
 
     def __torch_function__(self, function, types, arguments=(), settings=None):
-        result = function(*arguments, **(settings or {}))
-        followed = self._followed
-        if not isinstance(result, Tensor) or followed is None or all(a is not followed for a in arguments):
-            return result
+        followed, settings = self._followed, settings or {}
+        if followed is None or all(a is not followed for a in tree_leaves((arguments, settings))):
+            return function(*arguments, **settings)
         name = function.__name__.strip("_")
-        if name == "batch_norm":
-            self.norm, self._followed = self._norms.get(id(arguments[1])), result
-            return result
-        if name in ("add", "radd", "iadd"):
+        if name in ADDITIONS and settings.get("alpha", 1) == 1:  # not done: it may change the shortcut
             others = (a for a in arguments if a is not followed and isinstance(a, Tensor))
             self.added = next((a for a in others if a.shape == followed.shape), None)
-        raise Stop
+            raise Stop
+        result = function(*arguments, **settings)
+        norm = self._norms.get(id(arguments[1])) if name == "batch_norm" and arguments[1:] else None
+        if norm and not self.norm:
+            self.norm, self._followed = norm, result
+        elif any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):
+            raise Stop
+        return result
 
 
 def norm_scale(model: nn.Module, norm: str | None) -> Tensor | float:
@@ -212,17 +229,28 @@ def jacobians(model: nn.Module, layers: list[str], x: Tensor, generator: torch.G
 
     (n, out, positions).  v is normal, minus its mean: what moves all logits together changes no
     decision.  Labels play no part: on a network that fits its training images the gradient of the
-    loss is nearly zero.
+    loss is nearly zero.  Raises DataError for a network that overwrites what gradients are made of.
     """
+    drawn = generator.get_state()
+    try:
+        return slopes(model, layers, x, generator)
+    except DataError:  # a layer keeps its input for the gradient: where it may have changed, a copy
+        generator.set_state(drawn)
+        with own_inputs(model):
+            return slopes(model, layers, x, generator)
+
+
+def slopes(model: nn.Module, layers: list[str], x: Tensor, generator: torch.Generator) -> Tensors:
+    """What ``jacobians`` gives, where no layer's input is changed in place."""
     modules, outputs = weighted_layers(model), {}
 
     def follow(name: str, entering: Tensor, leaving: Tensor) -> Tensor:
         outputs[name] = leaving if leaving.requires_grad else leaving.detach().requires_grad_()
         return outputs[name].clone()  # an activation in place must not change what is differentiated for
 
-    with hooked(model, layers, follow), torch.enable_grad():
+    with frozen(model), hooked(model, layers, follow), torch.enable_grad(), differentiated():
         logits = model(x)
-    v = torch.randn(logits.shape, generator=generator).to(logits)
-    value = (logits * (v - v.mean(1, keepdim=True))).sum()
-    gradients = torch.autograd.grad(value, list(outputs.values()), materialize_grads=True)
+        v = torch.randn(logits.shape, generator=generator).to(logits)
+        value = (logits * (v - v.mean(1, keepdim=True))).sum()
+        gradients = torch.autograd.grad(value, list(outputs.values()), materialize_grads=True)
     return {name: outputs_of(modules[name], g) for name, g in zip(outputs, gradients, strict=True)}

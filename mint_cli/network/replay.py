@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,10 @@ from mint_cli.network.layers import hooked_before, inference
 from mint_cli.network.observe import Passage, passage
 
 BUDGET = 2**31  # bytes that one network's cut may take; above, passes go on from an earlier cut
-READS = ("item", "tolist", "bool", "float", "int", "index", "numpy")  # numbers that leave the tensors
+READS = {  # functions whose result leaves the tensors, or has a shape, by the numbers in them
+    *("item", "tolist", "bool", "float", "int", "complex", "index", "numpy", "equal", "allclose"),
+    *("is_nonzero", "nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount"),
+}
 
 
 def tensors_in(tree: Any) -> list[Tensor]:
@@ -27,11 +31,6 @@ def without_numbers(tree: Any) -> Any:
     return tree_map(lambda x: torch.empty_like(x, device="meta") if isinstance(x, Tensor) else x, tree)
 
 
-def copied(tree: Any) -> Any:
-    """The same tree with tensors of their own memory."""
-    return tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, tree)
-
-
 @dataclass
 class Tape(TorchFunctionMode):
     """One forward pass as a sequence of calls: what each returned (tensors without their numbers), and who used it last."""
@@ -41,7 +40,7 @@ class Tape(TorchFunctionMode):
     calls: dict[str, int] = field(default_factory=dict)  # a layer's first call
     in_place: bool = False  # some call changes what another returned
     reads: bool = False  # some number leaves the tensors, and may be another one for other images
-    _made: dict[int, tuple[int, Tensor]] = field(default_factory=dict)
+    _made: dict[int, tuple[list[int], Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -51,12 +50,14 @@ class Tape(TorchFunctionMode):
         versions = [x._version for x in given]
         result, call = function(*arguments, **(settings or {})), len(self.results)
         self.in_place |= versions != [x._version for x in given]
-        self.reads |= getattr(function, "__name__", "").strip("_") in READS
+        name = getattr(function, "__name__", "").strip("_")
+        self.reads |= name in READS or (name, len(given)) == ("where", 1)
+        self.reads |= name == "getitem" and any(x.dtype == torch.bool for x in given[1:])
         for x in given:
-            if id(x) in self._made:
-                self.last_use[self._made[id(x)][0]] = call
-        for x in tensors_in(result):
-            self._made[id(x)] = (call, x)  # held, so that no other tensor gets its id
+            for maker in self._made.get(id(x), ([], x))[0]:
+                self.last_use[maker] = call
+        for x in tensors_in(result):  # held, so that no other tensor gets its id
+            self._made.setdefault(id(x), ([], x))[0].append(call)
         self.results.append(without_numbers(result))
         return result
 
@@ -103,24 +104,28 @@ class Replay(TorchFunctionMode):
         further = self.next > cut.start and size <= BUDGET and not recorded.reads
         self.keep = set(needed) if further else None
         self.fresh: dict[int, Any] = {}
+        self.given: dict[int, Any] = {}
 
     def __torch_function__(self, function, types, arguments=(), settings=None):
         call, self.call = self.call, self.call + 1
-        if call == self.next and self.tape.in_place:  # what comes after the cut may change what it needs
-            self.fresh = {kept: copied(result) for kept, result in self.fresh.items()}
+        if call == self.next:
+            self.fresh = self.own(self.fresh)
         if call >= self.cut.start:
             result = function(*arguments, **(settings or {}))
-        elif call in self.cut.saved:
-            result = self.cut.saved[call]
-            result = copied(result) if self.tape.in_place else result
+        elif call in self.given:
+            result = self.given[call]
         else:
             result = self.tape.results[call]
         if self.keep is not None and call in self.keep:
             self.fresh[call] = result
         return result
 
+    def own(self, results: dict[int, Any]) -> dict[int, Any]:
+        """The results, where something works in place with memory of their own, shared as it was among them."""
+        return deepcopy(results) if self.tape.in_place else results
+
     def __enter__(self):
-        self.call, self.fresh = 0, {}  # a passage may run twice
+        self.call, self.fresh, self.given = 0, {}, self.own(self.cut.saved)  # a passage may run twice
         return super().__enter__()
 
     def __exit__(self, *exception) -> None:

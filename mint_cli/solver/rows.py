@@ -124,13 +124,14 @@ def survey(model: nn.Module, layers: list[str], source: Stream) -> dict[str, Sur
     """Draw the rows of every layer, weigh them by the squared Jacobian of the logits, sum up how the logits feel outputs in pairs.
 
     One pass over the images.  Kept of it: at most six bytes a row (eight where maps have more than
-    32,768 positions).
+    32,768 positions).  Layers come in the order in which a pass calls them.
     """
     generator = torch.Generator().manual_seed(source.seed)
-    surveys = {name: Survey([], [], torch.zeros(())) for name in layers}
+    surveys: dict[str, Survey] = {}
     for x in source.batches():
         for name, slopes in jacobians(model, layers, x.to(device_of(model)), generator).items():
-            surveyed, size = surveys[name], slopes.shape[2]
+            surveyed = surveys.setdefault(name, Survey([], [], torch.zeros(())))
+            size = slopes.shape[2]
             drawn = torch.rand(len(slopes), size, generator=generator).argsort(1)
             at = drawn[:, : source.calibration.positions].to(slopes.device)
             surveyed.at.append(at.short() if size <= 2**15 else at.int())

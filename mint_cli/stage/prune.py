@@ -15,7 +15,7 @@ from mint_cli.errors import DataError
 from mint_cli.network import cells as ce
 from mint_cli.network.layers import apply_masks, inference, spread, weight_counts
 from mint_cli.network.observe import reestimate_batch_norm
-from mint_cli.protocol import Cells, Images, Kept, Masks
+from mint_cli.protocol import Cells, Images, Kept, Masks, Tensors
 from mint_cli.stage.budget import Budget
 from mint_cli.stage.common import Network, Result, Sites, part, prefixed, stream
 from mint_cli.store import Artifact, Context
@@ -40,11 +40,12 @@ def prune(
     model, former = network.build(part("state", trained)), part("mask", trained)
     counts, parameters = weight_counts(model), dict(model.named_parameters())
     cells, ledger = sites.cells(network), sites.ledger(network)
-    gone = ce.gone(cells, former)
+    gone = ce.gone(cells, former, counts)
     ranks = scores.tensors if scores else {site: torch.zeros(own.shape) for site, own in cells.items()}
     ordered = {site: torch.where(gone[site], -torch.inf, ranks[site].double()) for site in cells}
     kept = budget.allocate(allocation, ordered, cells, ledger)
     check_kept(allocation, cells, kept)
+    kept = {site: own & ~gone[site] for site, own in kept.items()}
     model = model.to(context.device, memory_format=torch.channels_last)
     rng = np.random.default_rng(stream(seed, "prune", round))
     train_images = im.to(network.data.splits.train, context.device)
@@ -52,6 +53,8 @@ def prune(
     model.load_state_dict(model.state_dict() | changed)
     masks = {name: mask for name, mask in ce.masks_of(cells, kept).items() if name in parameters}
     masks |= {name: ce.both(masks.get(name), mask) for name, mask in former.items()}
+    if not any(ce.is_coupled(own) for own in cells.values()):  # outputs of channels go after they are solved
+        check_changed(compensation, masks, changed)
     apply_masks(model, masks)
     if batch_norm_images:
         reestimate_batch_norm(model, train_images, batch_norm_images, rng)
@@ -66,6 +69,16 @@ def check_kept(allocation: partial, cells: dict[str, Cells], kept: Kept) -> None
     given = {site: tuple(own.shape) for site, own in kept.items()}
     if shapes != given or any(own.dtype != torch.bool for own in kept.values()):
         raise DataError(f"allocation {allocation.func.__name__} must give one bool a cell, {shapes}, not {given}")
+
+
+def check_changed(compensation: partial, masks: Masks, changed: Tensors) -> None:
+    """DataError if the compensation counts on weights that are gone: without them it is another network."""
+    for name in set(masks) & set(changed):
+        if changed[name].cpu()[~mask_of(masks[name], changed[name])].any():
+            raise DataError(
+                f"compensation {compensation.func.__name__} gave values to removed weights of {name}; "
+                "a checkpoint whose zeros cut through cells goes with granularity weights"
+            )
 
 
 def counted(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mint_cli.data import images as im
-from mint_cli.network.layers import device_of, inference, spread
+from mint_cli.network.layers import device_of, differentiated, inference, spread
 from mint_cli.network.observe import settle_constant_channels
 from mint_cli.errors import DataError
 from mint_cli.protocol import Images, Masks, Tensors
@@ -84,9 +84,11 @@ def train_step(model, optimiser, pixels: Tensor, labels: Tensor, recipe: Recipe,
     with torch.autocast(pixels.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
         loss = nn.functional.cross_entropy(model(pixels), labels, label_smoothing=recipe.label_smoothing)
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    if held:
-        torch._foreach_mul_([w.grad for w, _ in held], [mask for _, mask in held])
+    with differentiated():
+        loss.backward()
+    used = [(w.grad, mask) for w, mask in held if w.grad is not None]  # the forward pass may leave some out
+    if used:
+        torch._foreach_mul_(*map(list, zip(*used, strict=True)))
     optimiser.step()
     return loss.detach()
 

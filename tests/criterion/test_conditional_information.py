@@ -1,58 +1,151 @@
+"""The criterion that hands an estimator the samples of every layer."""
+
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from networks import block_cells, layers_of, seeded, weight_cells
+from torch import nn
 
 from mint_cli.criterion.conditional_information import check, conditional_information
-from mint_cli.model.lenet5 import lenet5
-from mint_cli.network.layers import normalise_inputs
 from mint_cli.errors import DataError, SettingError
-from mint_cli.protocol import Estimate, Images
+from mint_cli.model.lenet5 import lenet5
+from mint_cli.network.layers import normalise_inputs, record
+from mint_cli.protocol import Estimate, Images, checked_by
 
-SETTINGS = {"samples_per_class": 4, "child_groups": 5, "parent_groups": 3, "features": "means"}
+GREY = (1, 28, 28)
 
 
 @pytest.fixture
 def grey():
-    return Images(torch.randint(0, 256, (80, 1, 28, 28), dtype=torch.uint8), torch.arange(80) % 10)
+    pixels = torch.randint(0, 256, (80, 1, 28, 28), dtype=torch.uint8)
+    return Images(pixels, torch.arange(80) % 10)
 
 
 @pytest.fixture
 def model():
-    return normalise_inputs(lenet5((1, 28, 28), 10), (0.0,), (1.0,)).eval()
+    return normalise_inputs(seeded(lambda: lenet5(GREY, 10)), (0.0,), (1.0,)).eval()
+
+
+@pytest.fixture
+def cells(model):
+    return block_cells(model, "conv2", child=5, parent=3, pixels=GREY)
+
+
+def estimated(model, cells, images, estimator, features="means"):
+    settings = {"samples_per_class": 4, "features": features, "estimator": partial(estimator)}
+    return conditional_information(model, cells, images, np.random.default_rng(0), **settings)
 
 
 @pytest.mark.parametrize(("features", "columns"), [("means", 6), ("patches", 150)])
-def test_the_estimator_gets_paired_samples_and_the_group_of_every_column(model, grey, features, columns):
+def test_the_estimator_gets_paired_samples_and_the_group_of_every_column(model, cells, grey, features, columns):
     seen = {}
 
     def spy(child, parent, child_groups, parent_groups, rng, /):
         seen["shapes"] = child.shape, parent.shape, child_groups.shape, parent_groups.shape
-        seen["groups"] = parent_groups.bincount().tolist()
+        seen["child"], seen["parent"] = child_groups, parent_groups
         if features == "patches":
-            flat = model.conv2.weight.detach().flatten(1)
-            torch.testing.assert_close(parent @ flat.T + model.conv2.bias.detach(), child, atol=1e-4, rtol=1e-4)
+            made = parent @ model.conv2.weight.detach().flatten(1).T + model.conv2.bias.detach()
+            torch.testing.assert_close(made, child, atol=1e-4, rtol=1e-4)
         return Estimate(torch.zeros(5, 3))
 
-    settings = SETTINGS | {"features": features}
-    estimate = conditional_information(model, ["conv2"], grey, np.random.default_rng(0), **settings, estimator=partial(spy))["conv2"]
-    assert seen["shapes"] == ((40, 16), (40, columns), (16,), (columns,)) and seen["groups"] == [columns // 3] * 3
-    assert estimate.child_groups.bincount().tolist() == [4, 3, 3, 3, 3] and estimate.parent_groups.tolist() == [0, 0, 1, 1, 2, 2]
+    estimated(model, cells, grey, spy, features)
+    assert seen["shapes"] == ((40, 16), (40, columns), (16,), (columns,))
+    assert seen["child"].bincount().tolist() == [4, 3, 3, 3, 3]
+    assert seen["parent"].tolist() == [g for g in range(3) for _ in range(columns // 3)]
 
 
-def test_what_is_wrong_with_activations_is_told_with_the_layer(model, grey):
+def test_an_estimate_is_handed_on_as_it_is(model, cells, grey):
+    wanted = Estimate(torch.rand(5, 3), (torch.rand(5, 3), torch.rand(5, 3)))
+    assert estimated(model, cells, grey, lambda *a: wanted) == {"conv2": wanted}
+
+
+def test_what_is_wrong_with_activations_is_told_with_the_layer(model, cells, grey):
     def broken(child, parent, child_groups, parent_groups, rng, /):
         raise DataError("parent group 2 holds NaN")
 
     with pytest.raises(DataError, match="layer conv2: parent group 2 holds NaN"):
-        conditional_information(model, ["conv2"], grey, np.random.default_rng(0), **SETTINGS, estimator=partial(broken))
+        estimated(model, cells, grey, broken)
+
+
+def checked(model, cells, labels, features="means", samples_per_class=4, **settings):
+    def estimator(child, parent, child_groups, parent_groups, rng, /, *, least):
+        return None
+
+    def least(rows, /, *, least):
+        if rows < least:
+            raise SettingError("samples", f"must be at least {least}", rows)
+
+    plugin = partial(checked_by(least)(estimator), least=settings.get("least", 1))
+    layers = record(model, settings.get("pixels", GREY))
+    check(layers, cells, labels, samples_per_class=samples_per_class, features=features, estimator=plugin)
+
+
+def test_what_it_can_do_passes_its_check(model, cells, grey):
+    checked(model, cells, grey.labels)
+    checked(model, weight_cells(model, "conv2", pixels=GREY), grey.labels, features="patches")
 
 
 @pytest.mark.parametrize(
     ("changed", "named"),
-    [({"features": "maps"}, "means, patches"), ({"samples_per_class": 9}, "between 1 and 8"), ({"child_groups": 17}, "16")],
+    [
+        ({"features": "maps"}, "^features must be one of means, patches, not maps"),
+        ({"samples_per_class": 9}, "between 1 and 8"),
+        ({"least": 41}, "estimator.samples must be at least 41, not 40"),
+    ],
 )
-def test_bad_settings_are_refused_before_any_work(grey, changed, named):
+def test_bad_settings_are_refused_before_any_work(model, cells, grey, changed, named):
     with pytest.raises(SettingError, match=named):
-        check({"conv2": (16, 6, 25, 64)}, grey.labels, **(SETTINGS | changed), estimator=None)
+        checked(model, cells, grey.labels, **changed)
+
+
+def test_single_weights_of_a_channel_that_is_averaged_over_space_are_refused(model, grey):
+    cells = weight_cells(model, "conv2", pixels=GREY)
+    with pytest.raises(SettingError, match="granularity must be blocks: .* a channel of layer conv2 is one feature"):
+        checked(model, cells, grey.labels)
+
+
+class Grouped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 3)
+        self.depthwise = nn.Conv2d(4, 4, 3, groups=4)
+        self.out = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.out(self.depthwise(self.first(x)).mean((2, 3)))
+
+
+def test_a_layer_whose_groups_see_other_inputs_is_refused_by_name(grey):
+    model = Grouped()
+    cells = block_cells(model, pixels=GREY)
+    wanted = r"skip must leave alone depthwise \(pruner.skip\); .* grouped convolution \(groups=4\)"
+    with pytest.raises(SettingError, match=wanted):
+        checked(model, cells, grey.labels)
+
+
+class Tokens(nn.Module):
+    """As many tokens as channels: they must not be taken for each other."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix, self.out = nn.Linear(7, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.out(self.mix(x[:, 0, :7, :7]).relu().mean(1))
+
+
+def test_features_of_a_linear_layer_on_tokens_are_its_channels_averaged_over_tokens(grey):
+    model, seen = seeded(Tokens), {}
+
+    def spy(child, parent, child_groups, parent_groups, rng, /):
+        seen[len(child_groups)] = child, parent
+        return Estimate(torch.zeros(len(child_groups), len(parent_groups)))
+
+    cells = block_cells(model, pixels=GREY)
+    assert list(layers_of(model, GREY)) == ["mix", "out"]
+    estimated(model, cells, grey, spy)
+    child, parent = seen[5]
+    made = parent @ model.mix.weight.detach().T + model.mix.bias.detach()
+    torch.testing.assert_close(made, child, atol=1e-5, rtol=1e-5)
