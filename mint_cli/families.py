@@ -25,7 +25,12 @@ VALUES = {  # families of one member: settings that are checked and passed as on
     "recipe": "mint_cli.training.recipe.Recipe",
     "calibration": "mint_cli.solver.rows.Calibration",
 }
-INSIDE = ("estimator", "calibration")  # families that are settings of a plug-in
+INSIDE = {  # settings of a plug-in that are plug-ins or values themselves, and their families
+    "estimator": "estimator",
+    "calibration": "calibration",
+    "quotas": "criterion",
+    "order": "criterion",
+}
 MARKS = ("_target_", "_partial_")  # keys of a plug-in's settings that are none of its settings
 
 
@@ -52,7 +57,7 @@ def made(node: Any, family: str, where: str) -> Any:
 def setting(value: Any, name: str, where: str) -> Any:
     """A setting of a plug-in: plain, or a plug-in or value of a family that may stand inside."""
     if isinstance(value, dict) and "_target_" in value and name in INSIDE:
-        return made(value, name, where)
+        return made(value, INSIDE[name], where)
     refuse_targets(value, where)
     return value
 
@@ -61,7 +66,7 @@ def refuse_targets(value: Any, where: str) -> None:
     """SettingError for a ``_target_`` where no plug-in belongs."""
     if isinstance(value, dict):
         if "_target_" in value:
-            bound = f"is no place for a plug-in; there may be one at {' and '.join(INSIDE)}"
+            bound = f"is no place for a plug-in; there may be one at {', '.join(INSIDE)}"
             raise SettingError(where, bound)
         value = list(value.values())
     for one in value if isinstance(value, list) else ():

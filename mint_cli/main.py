@@ -6,7 +6,6 @@ import atexit
 import json
 import logging
 import os
-import secrets
 import sys
 import time
 import traceback
@@ -21,7 +20,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mint_cli import commandline, machine
+from mint_cli import commandline, files, machine
 from mint_cli.commandline import CHOICES, CONF, message
 from mint_cli.report.summary import summary
 
@@ -130,14 +129,7 @@ class SweepTable(Callback):
 
 def write(path: Path, content: dict[str, Any]) -> None:
     """Write JSON aside, under a name of its own, and rename it into place; an OSError names the file."""
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
-    try:
-        aside.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-        aside.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        aside.unlink(missing_ok=True)
+    files.put(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
 if __name__ == "__main__":
