@@ -49,6 +49,7 @@ def tabulate(
 
 def separated(rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
     """Which rows the test images do not separate from the best, where predictions tell."""
+    rows = [row for row in rows if "round" not in row.settings]  # predictions are of the last one
     metric = next((key for key in TESTED if key in metrics), None)
     if metric is None or sum(bool(one.correct) for row in rows for one in row.records) < 2:
         return []
@@ -329,8 +330,8 @@ def say(words: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``mint-table``: 0, or 1 after one sentence on stderr."""
-    options = arguments(argv)
     take_any_text(sys.stdout, sys.stderr)
+    options = arguments(argv)
     try:
         report(options)
     except Exception as error:
