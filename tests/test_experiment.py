@@ -45,7 +45,6 @@ BAD = {
     "a setting of a plug-in": ({"criterion": partial(L1, normalize=True)}, "criterion.normalize is no setting of l1"),
     "a missing one": ({"compensation": partial(REFIT.func, inputs="dense")}, "compensation.calibration is needed"),
     "its type": ({"allocation": partial(CAPPED, cap="all")}, "allocation.cap must be float, not 'all'"),
-    "of the data set": ({"data": None}, "dataset"),
     "skip": ({"skip": "fc1"}, "skip must be a list of str, not 'fc1'"),
     "seed": ({"seed": -1}, "seed must lie between 0 and .*, not -1"),
     "a seed that no generator takes": ({"seed": 2**63}, "seed must be int"),
@@ -61,7 +60,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("case", [c for c in BAD if c != "of the data set"])
+@pytest.mark.parametrize("case", BAD)
 def test_settings_that_do_not_fit_are_refused_when_the_experiment_is_made(case):
     changed, told = BAD[case]
     with pytest.raises(SettingError, match=f"^{told}"):
@@ -121,9 +120,6 @@ def test_no_retraining_is_measured_once():
     assert only.retrained is only.pruned
     (other,) = plan(experiment()).rounds
     assert other.retrained.key != other.pruned.key
-
-
-STREAMS = {"score": RANDOM, "prune": REFIT}
 
 
 def test_stages_and_rounds_never_share_a_stream(store, monkeypatch):
