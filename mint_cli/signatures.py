@@ -12,6 +12,14 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from mint_cli.errors import SettingError, owned
 
+WORDS = {  # what the user writes: one, many
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    str: ("text", "texts"),
+    bool: ("true or false", "true or false"),
+    type(None): ("null", "null"),
+}
+
 
 def bind(plugin: partial) -> None:
     """Compare a plug-in's settings with its function's signature; SettingError names the setting and the nearest one."""
@@ -33,7 +41,7 @@ def check_types(annotated: Any, values: dict[str, Any]) -> None:
     """SettingError for the first value that is not of its annotated type; a whole number passes for a float."""
     for name, hint in get_type_hints(annotated).items():
         if name in values and not fits(values[name], hint):
-            raise SettingError(name, f"must be {described(hint)}", repr(values[name]))
+            raise SettingError(name, f"must be {described(hint)}", shown(values[name]))
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -51,16 +59,21 @@ def fits(value: Any, hint: Any) -> bool:
     return all(fits(one, inside[-1]) for one in contents) if inside else True
 
 
-def described(hint: Any) -> str:
-    """A hint in words."""
+def shown(value: Any) -> Any:
+    """A value as it stands in a message: text in quotation marks, nothing as null."""
+    return "null" if value is None else repr(value) if isinstance(value, str) else value
+
+
+def described(hint: Any, many: bool = False) -> str:
+    """A hint in words: of one value, or of many."""
     kind, inside = get_origin(hint) or hint, get_args(hint)
     if kind is UnionType:
-        return " or ".join(described(one) for one in inside)
+        return " or ".join(dict.fromkeys(described(one, many) for one in inside))
     if kind in (list, dict) and inside:
-        return f"{'a list of' if kind is list else 'a mapping to'} {described(inside[-1])}"
-    if is_dataclass(kind) or kind is partial:
+        return f"a {'list of' if kind is list else 'mapping to'} {described(inside[-1], many=True)}"
+    if is_dataclass(kind) or kind in (partial, dict):
         return "a group of settings"
-    return "null" if kind is type(None) else kind.__name__
+    return WORDS[kind][many] if kind in WORDS else kind.__name__
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

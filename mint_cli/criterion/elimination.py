@@ -10,7 +10,7 @@ from mint_cli.errors import SettingError
 from mint_cli.network.cells import is_coupled, only_weight, parameters_of, rectangles, total
 from mint_cli.network.replay import Walk
 from mint_cli.protocol import Cells, Estimate, Images, Layer, checked_by
-from mint_cli.solver import channels, choice, rows
+from mint_cli.solver import channels, choice, rows, single
 from mint_cli.solver.rows import Calibration, Problem
 
 
@@ -57,7 +57,7 @@ def elimination(
     source = rows.stream(images, calibration, rng)
     surveys = rows.survey(model, rows.solved_layers(model, cells), source)
     names = list(surveys)  # in the order in which a pass calls them
-    walk = Walk(model, names)
+    walk = Walk(model, names, still=True)
     waiting = {site: channels.readers(own) for site, own in cells.items() if is_coupled(own)}
     parts: dict[str, list[channels.Part]] = {site: [] for site in waiting}
     estimates: dict[str, Estimate] = {}
@@ -80,6 +80,10 @@ def elimination(
 
 def of_blocks(problem: Problem, cells: Cells, unit: float, depth: int) -> Tensor:
     """Worth a weight of the cells of one layer, the cells' shape."""
+    if cells.shape == tuple(problem.module.weight.shape):
+        inputs = torch.Size(cells.shape[1:]).numel()
+        ready = single.ready(problem.equations, problem.metric, min(depth, inputs))
+        return choice.worth(unit * single.costs(ready, beyond=True)).view(cells.shape)
     layer = choice.layer(problem, cells)
     count = min(len(layer.columns), -(-depth // layer.size))
     worth = choice.worth(unit * choice.costs(layer, count, beyond=True))

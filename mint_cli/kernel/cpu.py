@@ -1,14 +1,23 @@
-"""Numba loops on all cores; no result depends on the number of threads."""
+"""Numba loops on as many threads as torch has; no result depends on their number."""
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+import torch
+from numba import config, njit, prange, set_num_threads
 
 VISITED = np.int64(2**63 - 1)  # above every packed key
 VERTEX_BITS = 16
 VERTEX_MASK = np.int64(2**VERTEX_BITS - 1)
 TILE = 256  # vertices passed over together once all of them are in the tree
+
+
+def use_threads(count: int) -> None:
+    """Run the loops on ``count`` threads, or on as many as numba has been started with."""
+    set_num_threads(min(count, config.NUMBA_NUM_THREADS))
+
+
+use_threads(torch.get_num_threads())
 
 
 @njit(cache=True)

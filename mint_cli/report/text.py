@@ -1,14 +1,28 @@
-"""Layout: a table as Markdown, CSV or LaTeX."""
+"""Layout: a table as Markdown, CSV or LaTeX, every cell and note on one line."""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TextIO
 
-from mint_cli.report.record import SHARES, Row, Stat
+from mint_cli.report.record import SHARES
+from mint_cli.report.rows import Row, Stat, number
 
 ABSENT = "–"
+CONTROL = {code: " " for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}  # and line ends
+ASCII = {"±": "+/-", "–": "-", "−": "-", "…": "...", "×": "x", "≤": "<=", "→": "->", "’": "'"}
+MARKDOWN = {"\\": "\\\\", "|": "\\|", "&": "&amp;", "<": "&lt;", ">": "&gt;"}
+LATEX = {
+    **{char: f"\\{char}" for char in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{"[": "{[}", "*": "{*}"},  # after \\ they would be read as its argument
+    **{"±": r"$\pm$", "–": "--", "−": "$-$", "×": r"$\times$", "…": r"\dots{}"},
+    **{"<": "$<$", ">": "$>$"},
+}
 
 
 @dataclass(frozen=True)
@@ -27,7 +41,14 @@ def unit(key: str) -> tuple[float, int, str]:
     head = key.partition(".")[0]
     if head in ("sparsity", "accuracy", "validation_accuracy"):
         return 100, 2, "%"
-    return {"drop": (100, 2, "points"), "seconds": (1, 1, "s"), "weights": (1, 0, "")}.get(head, (1, 3, ""))
+    return {
+        "drop": (100, 2, "points"),
+        "difference": (100, 2, "points"),
+        "seconds": (1, 1, "s"),
+        "weights": (1, 0, ""),
+        "images": (1, 0, ""),
+        "p": (1, 4, ""),
+    }.get(head, (1, 3, ""))
 
 
 def label(key: str) -> str:
@@ -36,7 +57,7 @@ def label(key: str) -> str:
 
 
 def shown(key: str, value: Stat | None) -> str:
-    """``mean ± sd (n)`` in the column's unit, a dash for none; n is left out where it is unknown, sd where it is undefined."""
+    """``mean ± sd (n)`` in the column's unit, without what is not known; a dash for none."""
     if value is None:
         return ABSENT
     factor, digits, _ = unit(key)
@@ -45,73 +66,127 @@ def shown(key: str, value: Stat | None) -> str:
     return " ".join([*parts, f"({value.n})"] if value.n else parts)
 
 
+def one_line(words: str) -> str:
+    """Words without line ends and other control characters."""
+    return words.translate(CONTROL)
+
+
+def escaped(words: str, special: dict[str, str]) -> str:
+    """Words on one line, special characters replaced."""
+    return one_line(words).translate(str.maketrans(special))
+
+
+def plain(error: UnicodeError) -> tuple[str, int]:
+    """What a stream that is not UTF-8 gets for characters that it cannot take."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    found = error.object[error.start : error.end].translate(str.maketrans(ASCII))
+    return found.encode("ascii", "backslashreplace").decode("ascii"), error.end
+
+
+codecs.register_error("mint-table", plain)
+
+
+def take_any_text(*streams: TextIO) -> None:
+    """Let streams write what their encoding cannot take in other words instead of failing."""
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="mint-table")
+
+
 def marks(table: Table) -> tuple[dict[tuple[str, str], str], list[str]]:
-    """Letters for (share, denominator) where one column has several denominators, and the notes that name every denominator."""
+    """What shares are shares of: notes, and letters where one column has several denominators."""
     letters: dict[tuple[str, str], str] = {}
     notes = []
+    rows = table.measured + table.published
     for share in (key for key in SHARES if key in table.metrics):
-        found = dict.fromkeys(row.denominators[share] for row in table.measured + table.published if share in row.metrics)
+        found = dict.fromkeys(row.denominators[share] for row in rows if share in row.metrics)
         if len(found) == 1:
             notes.append(f"{share} is the share removed of {next(iter(found))}.")
         for name in found if len(found) > 1 else ():
             letters[share, name] = f" [{chr(ord('a') + len(letters))}]"
-            notes.append(f"{letters[share, name].strip()} {share} is the share removed of {name}.")
+            mark = letters[share, name].strip()
+            notes.append(f"{mark} {share} is the share removed of {name}.")
     return letters, notes
 
 
-def cells(table: Table) -> tuple[list[str], list[list[str]], list[list[str]], list[str]]:
+Lines = list[list[str]]
+
+
+def cells(table: Table) -> tuple[list[str], Lines, Lines, list[str]]:
     """Heading, measured lines, published lines and notes as plain text."""
     letters, notes = marks(table)
 
-    def line(row: Row) -> list[str]:
-        mark = {key: letters.get((key, row.denominators.get(key, "")), "") if key in row.metrics else "" for key in table.metrics}
-        numbers = [shown(key, row.metrics.get(key)) + mark[key] for key in table.metrics]
-        return [row.settings.get(key, ABSENT) for key in table.settings] + numbers + ([row.source or ABSENT] if table.published else [])
+    def cell(row: Row, key: str) -> str:
+        mark = letters.get((key, row.denominators.get(key, "")), "") if key in row.metrics else ""
+        return shown(key, row.metrics.get(key)) + mark
 
-    heading = [*table.settings, *map(label, table.metrics), *(["source"] if table.published else [])]
-    return heading, [line(row) for row in table.measured], [line(row) for row in table.published], notes + table.notes
+    def line(row: Row) -> list[str]:
+        settings = [row.settings.get(key, ABSENT) for key in table.settings]
+        source = [row.source or ABSENT] if table.published else []
+        return settings + [cell(row, key) for key in table.metrics] + source
+
+    source = ["source"] if table.published else []
+    heading = [*table.settings, *map(label, table.metrics), *source]
+    measured, literature = map(line, table.measured), map(line, table.published)
+    return heading, list(measured), list(literature), notes + table.notes
 
 
 def markdown(table: Table) -> str:
     """A GitHub table, published rows below a line of their own, notes as a list."""
     heading, measured, literature, notes = cells(table)
-    escape = {ord("|"): "\\|", ord("\n"): " "}
-    rule = ["---"] * len(table.settings) + ["---:"] * len(table.metrics) + ["---"] * bool(literature)
-    between = [["**published, not measured here**"] + [""] * (len(heading) - 1)] if literature else []
-    lines = [heading, rule, *measured, *between, *literature]
-    body = ["| " + " | ".join(cell.translate(escape) for cell in line) + " |" for line in lines]
-    return "\n".join([*body, "", *(f"- {note}" for note in notes), ""])
+
+    def line(row: Iterable[str]) -> str:
+        return "| " + " | ".join(row) + " |"
+
+    def lines(rows: Lines) -> list[str]:
+        return [line(escaped(cell, MARKDOWN) for cell in row) for row in rows]
+
+    numbers = ["---:"] * len(table.metrics)
+    rule = ["---"] * len(table.settings) + numbers + ["---"] * bool(literature)
+    title = ["**published, not measured here**"] + [""] * (len(heading) - 1)
+    body = [*lines([heading]), line(rule), *lines(measured)]
+    body += [line(title), *lines(literature)] if literature else []
+    return "\n".join([*body, "", *(f"- {escaped(note, MARKDOWN)}" for note in notes), ""])
 
 
 def latex(table: Table) -> str:
-    """A ``tabular`` without packages, special characters escaped, published rows below a rule, notes as a paragraph."""
+    """A ``tabular`` without packages, published rows below a rule, notes as paragraphs."""
     heading, measured, literature, notes = cells(table)
-    special = {char: f"\\{char}" for char in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    special |= {"[": "{[}", "*": "{*}"}  # after \\ they would be read as its argument
-    special |= {"±": r"$\pm$", "–": "--", "−": "$-$", "×": r"$\times$", "…": r"\dots{}", "<": "$<$", ">": "$>$", "\n": " "}
-    escape = str.maketrans(special)
-    line = "{} \\\\".format  # a row's closing \\ must not be escaped
-    body = [[line(" & ".join(cell.translate(escape) for cell in row)) for row in block] for block in ([heading], measured, literature)]
-    between = [r"\hline", line(rf"\multicolumn{{{len(heading)}}}{{l}}{{published, not measured here}}")] if literature else []
+
+    def lines(rows: Lines) -> list[str]:
+        return [" & ".join(escaped(cell, LATEX) for cell in row) + r" \\" for row in rows]
+
+    title = rf"\multicolumn{{{len(heading)}}}{{l}}{{published, not measured here}} \\"
+    between = [r"\hline", title] if literature else []
     columns = "l" * len(table.settings) + "r" * len(table.metrics) + "l" * bool(literature)
-    start = [rf"\begin{{tabular}}{{{columns}}}", r"\hline", *body[0], r"\hline"]
-    end = [r"\hline", r"\end{tabular}", "", *(rf"\par {{\footnotesize {note.translate(escape)}}}" for note in notes), ""]
-    return "\n".join([*start, *body[1], *between, *body[2], *end])
+    start = [rf"\begin{{tabular}}{{{columns}}}", r"\hline", *lines([heading]), r"\hline"]
+    below = [rf"\par {{\footnotesize {escaped(note, LATEX)}}}" for note in notes]
+    end = [r"\hline", r"\end{tabular}", "", *below, ""]
+    return "\n".join([*start, *lines(measured), *between, *lines(literature), *end])
+
+
+def inert(words: str) -> str:
+    """A text cell of CSV on one line, with an apostrophe where a spreadsheet would compute it."""
+    words = one_line(words)
+    computed = words.lstrip().startswith(("=", "+", "-", "@")) and isinstance(number(words), str)
+    return f"'{words}" if computed else words
 
 
 def comma(table: Table) -> str:
-    """CSV with raw fractions in full precision: mean, sd and n of every number, then denominators and source; no notes."""
+    """CSV with raw fractions in full precision, then denominators and source; no notes."""
     shares = [share for share in SHARES if share in table.metrics]
-    heading = (
-        table.settings + [f"{key}.{part}" for key in table.metrics for part in Stat._fields] + [f"{key}.of" for key in shares] + ["source"]
-    )
+    parts = [f"{key}.{part}" for key in table.metrics for part in Stat._fields]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(heading)
+    heading = [*table.settings, *parts, *(f"{key}.of" for key in shares), "source"]
+    writer.writerow(map(inert, heading))
     for row in table.measured + table.published:
+        settings = [row.settings.get(key, "") for key in table.settings]
         numbers = [part for key in table.metrics for part in row.metrics.get(key, (None,) * 3)]
         of = [row.denominators.get(key, "") if key in row.metrics else "" for key in shares]
-        writer.writerow([*(row.settings.get(key, "") for key in table.settings), *numbers, *of, row.source])
+        words = map(inert, [*of, row.source])
+        writer.writerow([*map(inert, settings), *numbers, *words])
     return out.getvalue()
 
 

@@ -12,7 +12,11 @@ from mint_cli.network.cells import only_weight, rectangles
 from mint_cli.protocol import Cells
 from mint_cli.solver import blocks as bl
 from mint_cli.solver import equations as eq
+from mint_cli.solver import single
 from mint_cli.solver.rows import Problem, solve
+
+
+WHOLE = 1152  # inputs up to which every output of single weights is eliminated from all of them
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,12 @@ def worth(cost: Tensor) -> Tensor:
 def choose(
     problem: Problem, cells: Cells, kept: Tensor, gone: Tensor, growth: float, sweeps: int
 ) -> tuple[Tensor, Tensor]:
-    """As many cells as ``kept``, those that carry most (bool, the cells' shape), and the best weights (out, k) on them."""
+    """As many cells as ``kept``, those that carry most (bool, the cells' shape), and the best weights (out, k) on them.
+
+    Single weights of a layer of up to ``WHOLE`` inputs are eliminated from all of them, whatever ``growth``.
+    """
+    if cells.shape == tuple(problem.module.weight.shape):
+        return of_weights(problem, kept, gone, growth, sweeps)
     ready = layer(problem, cells)
     kept, gone = (x.cpu().view(ready.shape) for x in (kept, gone))
 
@@ -154,3 +163,15 @@ def choose(
     for _ in range(sweeps):
         chosen, weights = solved(sweep(ready, weights, chosen, count))
     return chosen.view(cells.shape), weights
+
+
+def of_weights(
+    problem: Problem, kept: Tensor, gone: Tensor, growth: float, sweeps: int
+) -> tuple[Tensor, Tensor]:
+    """``choose`` where every weight is a cell."""
+    flat, lost = kept.cpu().flatten(1), gone.cpu().flatten(1)
+    count, inputs = int(flat.sum()), flat.shape[1]
+    grown = min(inputs, max(4, math.ceil(growth * count / len(flat))))
+    depth = inputs if inputs <= WHOLE else grown
+    support, weights = single.choose(problem, count, depth, sweeps, lost)
+    return support.view(kept.shape), weights

@@ -1,0 +1,56 @@
+"""A record in the words that a user reads at the end of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+MOST_LAYERS = 20  # shown
+FIGURES = {  # of a score's reliability, as they are called
+    "agreement": "agreement of two halves",
+    "child": "child effect",
+    "parent": "parent effect",
+    "interaction": "interaction",
+    "tied": "tied",
+}
+
+
+def summary(record: dict[str, Any], path: Path) -> str:
+    """What a run came to; ``path`` is where its record lies."""
+    sparsity, weights, accuracy = record["sparsity"], record["weights"], record["accuracy"]
+    asked = "by threshold" if sparsity["asked"] is None else f"{sparsity['asked']:.4f}"
+    layers = [f"{name} {share:.3f}" for name, share in sparsity["layers"].items()]
+    lines = {
+        "sparsity": f"asked {asked}, reached {sparsity['total']:.4f} of {weights['prunable']:,} prunable"
+        f" weights ({sparsity['of_all_weights']:.4f} of all {weights['all']:,})",
+        "": some(layers),
+        "accuracy": ", ".join(f"{name} {accuracy[name]:.2%}" for name in ("dense", "pruned", "retrained"))
+        + " (test)",
+        "reliability": reliability(record["reliability"]),
+        "seconds": ", ".join(f"{name} {seconds:.1f}" for name, seconds in record["seconds"].items()),
+        "record": str(path),
+    }
+    title = " ".join(str(record[name]) for name in ("dataset", "model", "pruner"))
+    told = "\n".join(f"  {name:<12}{line}" for name, line in lines.items())
+    return f"{title} seed {record['seed']}\n{told}"
+
+
+def some(layers: list[str]) -> str:
+    """The first layers, and how many more there are."""
+    more = len(layers) - MOST_LAYERS
+    return ", ".join(layers[:MOST_LAYERS]) + (f" and {more} more" if more > 0 else "")
+
+
+def reliability(report: dict[str, Any] | None) -> str:
+    """Means over layers of how far the scores can be relied on, a dash where no layer has a figure."""
+    if report is None:
+        return "no score was needed: every layer gives up the same share"
+    found = {name: mean(layer[key] for layer in report["layers"].values()) for key, name in FIGURES.items()}
+    return ", ".join(f"{name} {'–' if value is None else f'{value:.2f}'}" for name, value in found.items())
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Mean of the values that there are; None of none."""
+    given = [value for value in values if value is not None]
+    return sum(given) / len(given) if given else None

@@ -1,0 +1,225 @@
+"""Records of schema 1 beside those of schema 2."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report.records import column, folder, lines, record
+
+from mint_cli.report.record import read
+from mint_cli.report.schema import settings_of_today
+
+BENCHMARKS = Path(__file__).parents[2] / "outputs" / "benchmarks"
+RESNET56 = BENCHMARKS / "cifar10_resnet56" / "recovery"
+ELIMINATION = RESNET56 / "elimination_global" / "elimination_0.8_0_0"
+EQUAL = RESNET56 / "elimination" / "elimination_0.8_3_0"
+REFIT = RESNET56 / "sequential" / "l1_0.8_0_0"
+WHOLE = BENCHMARKS / "mnist_mlp" / "whole" / "0"
+
+BLOCKS = {"_target_": "mint_cli.granularity.blocks.blocks", "_partial_": True}
+CALIBRATION = {
+    "_target_": "mint_cli.solver.rows.Calibration",
+    "images": 1000,
+    "positions": 128,
+    "measured": 0.5,
+    "joint": 0.9,
+    "ridge": 0.01,
+    "batch_size": 100,
+}
+RESELECT = {
+    "_target_": "mint_cli.compensation.reselect.reselect",
+    "_partial_": True,
+    "calibration": CALIBRATION,
+    "inputs": "pruned",
+    "growth": 2.0,
+    "sweeps": 1,
+}
+BY_ELIMINATION = {
+    "_target_": "mint_cli.criterion.elimination.elimination",
+    "_partial_": True,
+    "calibration": CALIBRATION,
+    "depth": 1152,
+}
+ONE_QUOTA = {
+    "_target_": "mint_cli.allocation.capped_quota.capped_quota",
+    "_partial_": True,
+    "cap": 1.0,
+    "caps": {},
+}
+EQUAL_QUOTAS = {"_target_": "mint_cli.allocation.layer_quota.layer_quota", "_partial_": True}
+BY_LAYER = {"child_groups": {"fc1": 100, "fc2": 60}, "parent_groups": {"fc1": 98, "fc2": 100}}
+TRANSLATED = {  # by hand: what the new code writes for the experiments of these records
+    ELIMINATION: {
+        "granularity": {**BLOCKS, "child_groups": None, "parent_groups": None},
+        "criterion": BY_ELIMINATION,
+        "allocation": ONE_QUOTA,
+        "compensation": RESELECT,
+    },
+    EQUAL: {
+        "granularity": {**BLOCKS, "child_groups": None, "parent_groups": None},
+        "criterion": BY_ELIMINATION,  # the old one says l1, and that it decided nothing
+        "allocation": EQUAL_QUOTAS,
+        "compensation": RESELECT,
+    },
+    REFIT: {
+        "granularity": {**BLOCKS, "child_groups": None, "parent_groups": None},
+        "criterion": {
+            "_target_": "mint_cli.criterion.l1.l1",
+            "_partial_": True,
+            "normalise": False,
+        },
+        "allocation": EQUAL_QUOTAS,
+        "compensation": {
+            "_target_": "mint_cli.compensation.refit.refit",
+            "_partial_": True,
+            "calibration": CALIBRATION,
+            "inputs": "pruned",
+        },
+    },
+    WHOLE: {
+        "granularity": {**BLOCKS, **BY_LAYER},
+        "criterion": {
+            "_target_": "mint_cli.criterion.conditional_information.conditional_information",
+            "_partial_": True,
+            "samples_per_class": 250,
+            "features": "means",
+            "estimator": {
+                "_target_": "mint_cli.estimator.gmi.gmi",
+                "_partial_": True,
+                "splits": 2,
+                "scale": "standard",
+            },
+        },
+        "allocation": EQUAL_QUOTAS,
+        "compensation": {"_target_": "mint_cli.compensation.none.none", "_partial_": True},
+    },
+}
+SHARED = (  # settings of pruner that have kept their names
+    *("sparsity", "of", "skip", "cap", "caps", "groups", "child_groups", "parent_groups"),
+    *("samples_per_class", "batch_norm_images"),
+)
+
+
+def old(place: Path) -> dict[str, Any]:
+    """A tracked record of schema 1."""
+    found = json.loads((place / "record.json").read_text())
+    assert found["schema"] == 1
+    return found
+
+
+def twin(place: Path) -> dict[str, Any]:
+    """The record that the new code writes of the same experiment with another seed."""
+    first = old(place)
+    config = deepcopy(first["config"])
+    for recipe in ("train", "retrain"):
+        config["schedule"][recipe]["_target_"] = "mint_cli.training.recipe.Recipe"
+    oneshot = "mint_cli.schedule.oneshot.oneshot"
+    config["schedule"]["rounds"] = {"_target_": oneshot, "_partial_": True}
+    config["checkpoint"] = config["model"].pop("weights")
+    if config["checkpoint"]:
+        config["checkpoint"] = "/elsewhere/" + config["checkpoint"]
+    config |= {"checkpoint_key": None, "checkpoint_match": "name", "checkpoint_zeros": False}
+    kept = {key: config["pruner"][key] for key in SHARED}
+    config["pruner"] = kept | deepcopy({"calibration": CALIBRATION} | TRANSLATED[place])
+    config |= {"seed": 7, "threads": None}
+    config["dataset"]["seed"] = 7
+    reliability = None if place == EQUAL else first["signal"]
+    measured = {key: first[key] for key in first if key not in ("signal", "environment")}
+    new = {"schema": 2, "seed": 7, "threads": 1, "reliability": reliability, "config": config}
+    return measured | new
+
+
+@pytest.mark.parametrize("place", TRANSLATED, ids=lambda p: "/".join(p.parts[-2:]))
+def test_an_old_and_a_new_record_of_one_experiment_are_one_row_of_two_seeds(tmp_path, shown, place):
+    text = shown(folder(tmp_path, old(place), twin(place)))
+    retrained = 100 * old(place)["accuracy"]["retrained"]
+    assert column(text, "accuracy.retrained (%)") == [f"{retrained:.2f} ± 0.00 (2)"]
+    assert lines(text)[0][0] == "sparsity.total (%)"
+
+
+@pytest.mark.parametrize("place", TRANSLATED, ids=lambda p: "/".join(p.parts[-2:]))
+def test_an_old_record_has_exactly_the_settings_that_a_new_one_has(tmp_path, place):
+    folder(tmp_path, old(place), twin(place))
+    first, second = (read(tmp_path / run / "record.json") for run in ("run0", "run1"))
+    assert first.settings == second.settings and first.threads == second.threads == "1"
+    assert first.numbers.get("agreement") == second.numbers.get("agreement")
+
+
+@pytest.mark.parametrize("difference", ["dense", "images", "zeros"])
+def test_a_new_record_of_another_experiment_is_another_row(tmp_path, shown, difference):
+    other = twin(REFIT)
+    if difference == "zeros":
+        other["config"]["checkpoint_zeros"] = True
+    elif difference == "dense":
+        other["config"]["pruner"]["compensation"]["inputs"] = "dense"
+    else:
+        other["config"]["pruner"]["compensation"]["calibration"] = CALIBRATION | {"images": 4000}
+    assert len(lines(shown(folder(tmp_path, old(REFIT), other)))) == 3
+
+
+def test_settings_that_had_no_effect_tell_no_rows_apart(tmp_path, shown):
+    other = twin(REFIT)  # starts from a checkpoint and does not retrain
+    other["config"]["schedule"]["train"]["precision"] = "float32"
+    other["config"]["schedule"]["retrain"]["precision"] = "float32"
+    assert len(lines(shown(folder(tmp_path, old(REFIT), other)))) == 2
+    several = [deepcopy(other), deepcopy(other)]
+    for one, precision in zip(several, ("bfloat16", "float32"), strict=True):
+        one["config"]["schedule"]["retrain"] |= {"precision": precision, "epochs": 1}
+    assert len(lines(shown(folder(tmp_path / "retrained", *several)))) == 3
+
+
+def test_the_recipe_counts_where_no_checkpoint_was_given(tmp_path, shown):
+    other = twin(WHOLE)
+    other["config"]["schedule"]["train"]["gamma"] = 0.3
+    assert len(lines(shown(folder(tmp_path, old(WHOLE), other)))) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "new", "inputs"),
+    [
+        ("layer", "refit", "dense"),
+        ("sequential", "refit", "pruned"),
+        ("eliminate", "reselect", "pruned"),
+    ],
+)
+def test_the_former_compensations_have_their_names_of_today(name, new, inputs):
+    found = settings_of_today({"pruner.compensation": name})
+    assert found["pruner.compensation"] == new
+    assert found["pruner.compensation.inputs"] == inputs
+
+
+def test_several_rounds_are_a_geometric_schedule_and_one_is_oneshot():
+    several = settings_of_today({"schedule.rounds": 3})
+    assert several["schedule.rounds"] == "geometric" and several["schedule.rounds.count"] == 3
+    one = settings_of_today({"schedule.rounds": 1})
+    assert one["schedule.rounds"] == "oneshot" and "schedule.rounds.count" not in one
+
+
+def test_what_an_allocation_was_set_to_by_itself_is_what_was_asked_for():
+    old = {"pruner.allocation.sparsity": 0.9, "pruner.sparsity": 0.8}
+    assert settings_of_today(old)["pruner.sparsity"] == 0.9
+    assert settings_of_today(dict(reversed(old.items())))["pruner.sparsity"] == 0.9
+
+
+def test_calibration_that_a_compensation_was_set_to_by_itself_stays_its_own():
+    old = {
+        "pruner.calibration_images": 1000,
+        "pruner.compensation.calibration_images": 4000,
+        "pruner.compensation.ridge": 0.1,
+        "pruner.criterion.batch_size": 50,  # of taylor, which has no calibration
+    }
+    new = settings_of_today(old)
+    assert new["pruner.calibration.images"] == 1000
+    assert new["pruner.compensation.calibration.images"] == 4000
+    assert new["pruner.calibration.ridge"] == new["pruner.compensation.calibration.ridge"] == 0.1
+    assert new["pruner.criterion.batch_size"] == 50
+
+
+def test_another_schema_is_told_with_those_that_are_read(tmp_path, failing):
+    assert "has schema 3, this mint-table reads 1 and 2" in failing(
+        folder(tmp_path, record(schema=3))
+    )
