@@ -32,6 +32,9 @@ def filters(network: Recorded, layers: dict[str, Layer], /, *, residual: bool) -
     return {site: cells_of(own, coupled, modules) for site, own in sites.items()}
 
 
+filters.removable = True  # its cells can be taken out of a network physically
+
+
 def fixed_makers(
     coupled: Couplings, modules: dict[str, nn.Module], layers: dict[str, Layer], residual: bool
 ) -> dict[str, str]:

@@ -18,9 +18,14 @@ def shrink(model: nn.Module, cells: dict[str, Cells], kept: Kept) -> nn.Module:
     """A copy of the network without the channels that are not ``kept``; cells are those of granularity ``filters``."""
     rows, columns = indices(cells, kept)
     small = deepcopy(model)
-    for name in rows.keys() | columns.keys():
-        take(small.get_submodule(name), rows.get(name), columns.get(name))
+    narrow(small, rows, columns)
     return small
+
+
+def narrow(model: nn.Module, rows: Indices, columns: Indices) -> None:
+    """Leave every module the rows and columns that are named, in place."""
+    for name in rows.keys() | columns.keys():
+        take(model.get_submodule(name), rows.get(name), columns.get(name))
 
 
 def indices(cells: dict[str, Cells], kept: Kept) -> tuple[Indices, Indices]:
