@@ -1,82 +1,82 @@
-"""Every run that a benchmark script starts is one that mint-run accepts."""
+"""Every study: its runs are ones that mint-run accepts, its tables ones that mint-table accepts."""
 
-import os
-import shutil
-import subprocess
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig
 
-from mint_cli.main import CONF, build, settled
-from mint_cli.experiment import plan
+from mint_cli.commandline import CONF, arguments
+from mint_cli.compose import build, check_settings, resolved, settle_precision
+from mint_cli.report import table
+from mint_cli.study import STUDIES, Cell, cells, read, table_arguments
 
-CPU = torch.device("cpu")
-SCRIPTS = Path(__file__).parent.parent / "scripts"
-NAMES = [
-    "resnet56_recovery",
-    "vgg16_recovery",
-    "resnet56_table",
-    "vgg16_table",
-    "resnet56_long",
-    "vgg16_long",
-    "resnet56_rate",
-    "vgg16_rate",
-    "resnet56_calibration",
-    "vgg16_ablation",
-]
+NAMES = sorted(path.stem for path in STUDIES.glob("*.yaml"))
 
 
-def commands(tmp_path: Path, script: str, *names: str) -> list[list[str]]:
-    """The arguments of every mint-run that the script starts, none of them run."""
-    (tmp_path / "scripts").mkdir()
-    (tmp_path / ".venv/bin").mkdir(parents=True)
-    for name, body in (("scripts/run", '(printf "\\t%s" "$@"; echo) >> "$0.log"'), (".venv/bin/mint-table", "true")):
-        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
-        (tmp_path / name).chmod(0o755)
-    for weights in ("resnet56-4bfd9763.th", "vgg16_bn_cifar10_fp16.pth"):
-        (tmp_path / weights).touch()
-    shutil.copy(SCRIPTS / script, tmp_path / "scripts")
-    small = {"WEIGHTS": str(tmp_path), "EPOCHS": "0,1", "SEEDS": "0,1"}
-    subprocess.run([tmp_path / "scripts" / script, *names], env=os.environ | small, check=True)
-    return [line.split("\t")[1:] for line in (tmp_path / "scripts/run.log").read_text().splitlines()]
+def runs(name: str, checkpoint: Path) -> list[Cell]:
+    """All runs of a study."""
+    study = read(name)
+    given = {key: [str(checkpoint)] for key in study.needs}
+    return cells(study, Path(study.folder), given)
 
 
-def jobs(overrides: list[str]) -> list[list[str]]:
-    """What a sweep composes: first what all jobs share, then the job of all first choices and those that differ from it in one."""
-    parsed = OverridesParser.create().parse_overrides(overrides)
-    shared = [o.input_line for o in parsed if not o.is_sweep_override()]
-    axes = [[f"{o.key_or_group}={value}" for value in o.sweep_string_iterator()] for o in parsed if o.is_sweep_override()]
-    first = [axis[0] for axis in axes]
-    others = [[*first[:i], choice, *first[i + 1 :]] for i, axis in enumerate(axes) for choice in axis[1:]]
-    return [shared, *([*shared, *choices] for choices in [first, *others])]
+def covering(found: list[Cell]) -> list[Cell]:
+    """Few runs that use every override of every sweep, in company of every other key of it."""
+    left = {(keys(cell), one) for cell in found for one in cell.overrides}
+    chosen = []
+    while left:
+        best = max(found, key=lambda c: len(left & {(keys(c), one) for one in c.overrides}))
+        left -= {(keys(best), one) for one in best.overrides}
+        chosen.append(best)
+    return chosen
 
 
-def folder(cfg: DictConfig) -> tuple[str, str]:
-    """Where a job of a sweep puts its record."""
-    HydraConfig.instance().set_config(cfg)
-    return cfg.hydra.sweep.dir, cfg.hydra.sweep.subdir
+def keys(cell: Cell) -> tuple[str, ...]:
+    """What tells a sweep from another: where its records go, and the settings that it makes."""
+    return (str(cell.folder.parent), *(one.partition("=")[0] for one in cell.overrides))
+
+
+def settings_of(cell: Cell) -> dict:
+    """The plain settings of a run on a CPU."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        settings = resolved(compose("config", overrides=arguments(list(cell.overrides))[0]))
+    check_settings(settings)
+    settle_precision(settings["schedule"], torch.device("cpu"))
+    return settings
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "checkpoint.pth"
+    torch.save({"weight": torch.zeros(1)}, path)
+    return path
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_run_of_a_benchmark_composes_and_is_another_experiment_in_a_folder_of_its_own(tmp_path, hydra_restore_singletons, name):
-    found = commands(tmp_path, "bench_cifar10", name)
-    assert found and all(arguments[0] == "-m" for arguments in found)
-    folders = []
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        for arguments in found:
-            _, *each = [compose("config", overrides=overrides, return_hydra_config=True) for overrides in jobs(arguments[1:])]
-            assert len({plan(build(settled(cfg, CPU)))["retrain"].key for cfg in each}) == len(each)
-            folders += [folder(cfg) for cfg in each]
-    assert len({*folders}) == len(folders)
+def test_every_run_of_a_study_is_an_experiment_and_no_two_are_the_same(name, checkpoint):
+    found = runs(name, checkpoint)
+    assert len({cell.overrides for cell in found}) == len(found)
+    settings = [settings_of(cell) for cell in covering(found)]
+    assert len({json.dumps(one, sort_keys=True) for one in settings}) == len(settings)
+    for one in settings:
+        build(one)
 
 
-def test_every_run_of_the_mlp_benchmark_composes(tmp_path):
-    for arguments in commands(tmp_path, "bench_mnist_mlp"):
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            _, *each = [compose("config", overrides=overrides) for overrides in jobs(arguments[1:])]
-            assert len({plan(build(settled(cfg, CPU)))["retrain"].key for cfg in each}) == len(each)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_table_of_a_study_is_a_command_that_mint_table_takes(name):
+    study = read(name)
+    assert study.tables
+    for entry in study.tables:
+        options = table.arguments(table_arguments(Path(study.folder), entry))
+        assert options.output.parent == Path(study.folder)
+        assert any(sweep["into"].startswith(entry["records"]) for sweep in study.sweeps)
+        assert not options.plot or options.x
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_study_says_what_it_is_about_and_its_command(name):
+    lines = (STUDIES / f"{name}.yaml").read_text().splitlines()
+    assert lines[0].startswith("# ") and lines[1].startswith(f"# mint-study {name}")
+    assert ("checkpoint=FILE" in lines[1]) == ("checkpoint" in read(name).needs)

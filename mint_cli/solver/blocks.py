@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mint_cli.solver.equations import Normal
+from mint_cli.solver.equations import Normal, factor
 
 
 def columns_of(owner: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ def ranked(gram: Tensor, cross: Tensor, size: int, count: int) -> tuple[Tensor, 
     else:
         names, gains = torch.arange(blocks, device=gram.device), torch.zeros(blocks, device=gram.device)
     at = spans(names, size)
-    factor = torch.linalg.cholesky(gram[at][:, at].double())
-    weights = torch.cholesky_solve(cross[at].double(), factor).T
-    order, rises = eliminate(torch.cholesky_inverse(factor).float(), weights.float(), size)
+    root = factor(gram[at][:, at].double())
+    weights = torch.cholesky_solve(cross[at].double(), root).T
+    order, rises = eliminate(torch.cholesky_inverse(root).float(), weights.float(), size)
     return names[order], rises.clamp_min(0.0).cummax(0).values, gains

@@ -10,6 +10,7 @@ from torch import Tensor
 from mint_cli.protocol import Cells
 from mint_cli.solver.blocks import columns_of
 from mint_cli.solver.choice import root
+from mint_cli.solver.equations import factor
 from mint_cli.solver.rows import Problem
 
 
@@ -46,10 +47,10 @@ def part(problem: Problem, support: Tensor, owner: Tensor, channels: int, unit: 
     columns = columns_of(torch.where(owner < 0, channels, owner).repeat_interleave(kernel))[:channels]
     columns = columns.to(stay.device)
     at = stay.nonzero()[:, 0]
-    factor = torch.linalg.cholesky(equations.gram[at][:, at])
+    lower = factor(equations.gram[at][:, at])
     half = root(problem.metric[stay_rows][:, stay_rows]).double()
-    weights = torch.cholesky_solve(equations.cross[at][:, stay_rows], factor).T
-    inverse = torch.cholesky_inverse(factor)
+    weights = torch.cholesky_solve(equations.cross[at][:, stay_rows], lower).T
+    inverse = torch.cholesky_inverse(lower)
     place = torch.full((len(stay) + 1,), -1, device=stay.device)
     place[at] = torch.arange(len(at), device=stay.device)
     order = place[columns.flatten()]  # −1 picks the last, which is idle

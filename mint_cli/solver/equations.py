@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mint_cli.errors import DataError
+
 ROUNDING = 1e-2  # least variance of inputs that the ridge counts with, as a share of their mean square: products are float32
 SPARSE = 0.1  # share of kept weights below which a product on a CPU reads the kept columns alone, which is faster there
 
@@ -51,11 +53,23 @@ def add(moments: Moments, u: Tensor, t: Tensor, weight: Tensor) -> None:
     moments.total += weight.sum()
     moments.inputs += weighted.sum(0)
     moments.targets += scaled.sum(0)
-    for columns in torch.arange(len(moments.inputs)).chunk(8 if len(moments.inputs) >= 1024 else 1):  # the gram is symmetric
+    for columns in torch.arange(len(moments.inputs)).chunk(parts(len(moments.inputs))):  # the gram is symmetric
         below = slice(int(columns[0]), None)
         moments.gram[below, columns[0] : columns[-1] + 1] += weighted[:, below].T @ u[:, columns[0] : columns[-1] + 1]
     moments.cross += weighted.T @ t
     moments.squares += (scaled * t).sum(0)
+
+
+def parts(inputs: int) -> int:
+    """In how many column parts the lower half of a gram is multiplied: more leave out more of the upper half."""
+    return 8 if inputs >= 1024 else 4 if inputs >= 256 else 1
+
+
+def reordered(moments: Moments, order: Tensor) -> Moments:
+    """Moments of the same rows with their inputs in another order, int64 (k,)."""
+    gram = (moments.gram.tril() + moments.gram.tril(-1).T)[order][:, order]
+    own = {"inputs": moments.inputs[order], "gram": gram, "cross": moments.cross[order]}
+    return Moments(**(vars(moments) | own))
 
 
 def normal(moments: Moments, ridge: float, centred: bool) -> Normal:
@@ -76,9 +90,27 @@ def solve(equations: Normal, support: Tensor) -> Tensor:
     """Weights (o, k), exactly 0.0 outside ``support`` (bool, same shape); rows with the same support share one factorisation."""
     weights = torch.zeros(support.shape, dtype=torch.float64, device=support.device)
     for rows, at in shared(support):
-        factor = torch.linalg.cholesky(equations.gram[at[:, None], at])
-        weights[rows[:, None], at] = torch.cholesky_solve(equations.cross[at[:, None], rows], factor).T
+        root = factor(equations.gram[at[:, None], at])
+        weights[rows[:, None], at] = torch.cholesky_solve(equations.cross[at[:, None], rows], root).T
     return weights
+
+
+def factor(gram: Tensor) -> Tensor:
+    """Lower Cholesky factor of a regularised gram (k, k).
+
+    Where a ridge below the rounding of the products leaves it indefinite, more is added: from their
+    rounding on, ten times as much each time.  Raises DataError for numbers that are not finite.
+    """
+    root, failed = torch.linalg.cholesky_ex(gram)
+    if not failed:
+        return root
+    if not gram.isfinite().all():
+        raise DataError("a layer's inputs are not finite: the network's weights have overflowed")
+    more = torch.finfo(torch.float32).eps * gram.diagonal().mean()
+    while failed:
+        root, failed = torch.linalg.cholesky_ex(gram + more * torch.eye(len(gram)).to(gram))
+        more *= 10
+    return root
 
 
 def shared(support: Tensor) -> list[tuple[Tensor, Tensor]]:

@@ -53,7 +53,8 @@ def prune(
     model.load_state_dict(model.state_dict() | changed)
     masks = {name: mask for name, mask in ce.masks_of(cells, kept).items() if name in parameters}
     masks |= {name: ce.both(masks.get(name), mask) for name, mask in former.items()}
-    check_changed(compensation, masks, changed)
+    if not any(ce.is_coupled(own) for own in cells.values()):  # outputs of channels go after they are solved
+        check_changed(compensation, masks, changed)
     apply_masks(model, masks)
     if batch_norm_images:
         reestimate_batch_norm(model, train_images, batch_norm_images, rng)

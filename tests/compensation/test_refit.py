@@ -173,6 +173,40 @@ def test_more_images_than_there_are_and_other_inputs_are_refused_before_any_work
     check(layers, cells, torch.zeros(100), calibration=calibration, inputs="dense")
 
 
+class Backwards(nn.Module):
+    """Defines last what it calls first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out, self.second = nn.Linear(6, 3), nn.Conv2d(6, 6, 3)
+        self.first = nn.Conv2d(1, 6, 3)
+
+    def forward(self, x):
+        return self.out(self.second(self.first(x).relu()).relu().mean((2, 3)))
+
+
+class Forwards(Backwards):
+    """The same, defined in the order of its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        out, second = self.out, self.second
+        del self.out, self.second
+        self.second, self.out = second, out
+
+
+def test_layers_are_solved_in_the_order_in_which_a_pass_calls_them(noise, calibration):
+    """So that the inputs of each are those of layers already pruned, however the network is defined."""
+    found = []
+    for build in (Backwards, Forwards):
+        model = seeded(build)
+        cells = block_cells(model)
+        generator = torch.Generator().manual_seed(2)
+        kept = {name: torch.rand(own.shape, generator=generator) < 0.6 for name, own in cells.items()}
+        found.append(refitted(model, cells, kept, noise, calibration))
+    assert all(torch.equal(value, found[1][key]) for key, value in found[0].items())
+
+
 class Padded(nn.Module):
     """Convolutions that pad with what is not zero, or as much as keeps the size."""
 
@@ -189,6 +223,7 @@ class Padded(nn.Module):
 PADDINGS = [(mode, padding) for mode in ("zeros", "reflect", "circular", "replicate") for padding in (1, "same")]
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
 @pytest.mark.parametrize(("mode", "padding"), [*PADDINGS, ("zeros", "valid"), ("zeros", (2, 0))])
 @pytest.mark.parametrize("inputs", INPUTS)
 def test_full_masks_leave_a_network_with_any_padding_as_it_is(mode, padding, inputs, noise, calibration):

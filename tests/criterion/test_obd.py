@@ -145,4 +145,5 @@ def test_cells_that_span_layers_are_refused(model):
     rows = torch.arange(6, dtype=torch.int32)
     cells = {"0": Cells((6,), {"0.weight": rows, "2.weight": rows.expand(6, 6)})}
     with pytest.raises(SettingError, match="^granularity must have cells of one layer here"):
-        check(layers_of(model), cells, torch.arange(300) % 3, calibration=Calibration(**SETTINGS), resolved=True)
+        settings = {"calibration": Calibration(**SETTINGS), "resolved": True}
+        check(layers_of(model), cells, torch.arange(300) % 3, **settings)

@@ -88,4 +88,4 @@ def test_cells_that_span_layers_are_refused(model):
     rows = torch.arange(4, dtype=torch.int32)
     cells = {"0": Cells((4,), {"0.weight": rows, "2.weight": rows.expand(3, 4)})}
     with pytest.raises(SettingError, match="^granularity must have cells of one layer here"):
-        check(layers_of(model, PIXELS), cells, torch.arange(300) % 3, samples_per_class=9, batch_size=9)
+        checked(layers_of(model, PIXELS), cells, 10)

@@ -72,6 +72,7 @@ MODULES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
 @pytest.mark.parametrize("case", MODULES)
 def test_a_layers_patches_times_its_flat_weight_are_its_outputs_position_by_position(case):
     module, shape = MODULES[case]

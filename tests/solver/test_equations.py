@@ -4,6 +4,7 @@ import pytest
 import torch
 from regression import noisy_rows, problem
 
+from mint_cli.errors import DataError
 from mint_cli.solver import equations as eq
 
 
@@ -107,6 +108,21 @@ def test_outputs_that_nothing_joins_are_solved_by_themselves(rows, support):
     alone, metric = eq.solve(equations, support), torch.diag(torch.tensor([1.0, 2.0, 0.5]))
     found = eq.solve_jointly(equations, metric, support, torch.zeros_like(alone), 1e-6, 500)
     torch.testing.assert_close(found, alone, rtol=1e-3, atol=1e-3)
+
+
+def test_a_gram_that_rounding_has_left_indefinite_is_solved_with_as_little_more_as_that_needs():
+    """Twin inputs with a ridge below float32's rounding: the larger of the two eigenvalues stays."""
+    root = torch.randn(400, 6, generator=torch.Generator().manual_seed(0))
+    root = torch.cat([root, root], 1)
+    gram = (root.T @ root).double() / 400
+    gram -= 1e-7 * torch.eye(12, dtype=gram.dtype)
+    assert torch.linalg.cholesky_ex(gram)[1] > 0
+    found = eq.factor(gram)
+    torch.testing.assert_close(found @ found.T, gram, rtol=1e-4, atol=1e-5)
+    with pytest.raises(DataError, match="a layer's inputs are not finite"):
+        eq.factor(gram * torch.nan)
+    sound = gram + torch.eye(12, dtype=gram.dtype)
+    assert torch.equal(eq.factor(sound), torch.linalg.cholesky(sound))
 
 
 def test_outputs_of_one_support_are_one_group_and_those_without_any_are_left_out():
