@@ -99,14 +99,15 @@ def test_clean_without_options_removes_leftovers_alone(store, capsys):
     for path in (young, old):
         path.touch()
     grow_old(old, 2)
-    lock = store.root / ".locks" / f"train-{'e' * 24}"
+    lock, held = (store.root / ".locks" / f"train-{c * 24}" for c in "ef")
     lock.touch()
+    held.touch()
     grow_old(lock, 2)
     main(["list", str(store.root)])
     assert "4 leftovers of killed jobs" in capsys.readouterr().out
     assert main(["clean", str(store.root)]) == 0
     out = capsys.readouterr().out
-    assert all(there(store)) and young.exists() and out.count("removed ") == 4
+    assert all(there(store)) and young.exists() and held.exists() and out.count("removed ") == 4
     assert not any(p.exists() for p in (dead, old, lock)) and len(list(young.parent.iterdir())) == 3
 
 
@@ -234,7 +235,9 @@ def test_what_cannot_be_removed_is_told_in_one_sentence(store, monkeypatch, caps
     assert capsys.readouterr().err.strip().endswith("cannot be removed")
 
 
-def test_a_terminal_that_cannot_write_a_path_still_gets_the_list(store):
+def test_a_terminal_that_cannot_write_a_name_still_gets_the_list(store):
+    forged = json.dumps({"inputs": [{"plug-in": "mine.größe"}]})
+    (store.folder(line(1)[1]) / files.METRICS).write_text(forged)
     strange = store.root.rename(store.root.with_name("stóre\udcff"))
     command = [sys.executable, "-m", "mint_cli.inventory", "clean", "missing\udcff\u2026"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
@@ -242,7 +245,8 @@ def test_a_terminal_that_cannot_write_a_path_still_gets_the_list(store):
     assert refused.returncode == 1 and refused.stderr.startswith(b"mint-store: there is no store")
     command[-2:] = ["list", os.fsencode(strange)]
     shown = subprocess.run(command, env=environment, capture_output=True, timeout=60)
-    assert shown.returncode == 0 and b"4 artifacts" in shown.stdout
+    assert shown.returncode == 0 and b"gr\\xf6\\xdfe" in shown.stdout
+    assert b"4 artifacts" in shown.stdout
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(store):

@@ -105,6 +105,13 @@ def test_an_edit_counts_from_when_the_plug_in_is_imported_again(tree):
     assert source.digest(importlib.reload(module).score) != before
 
 
+def test_imports_that_lead_nowhere_are_no_helpers(tree):
+    write(
+        tree, f"{PLUGIN}\n\ndef f():\n    from ... import a\n    from .b import c\n    import d.e\n"
+    )
+    assert digest() == digest()
+
+
 def test_a_helper_that_is_no_python_counts_by_its_text(tree):
     write(tree, "try:\n    from mine import broken\nexcept SyntaxError:\n    pass\n" + PLUGIN)
     digests = set()

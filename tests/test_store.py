@@ -1,5 +1,4 @@
 import errno
-import logging
 import math
 import multiprocessing
 import os
@@ -185,7 +184,9 @@ FILES = [files.TENSORS, files.METRICS, files.SECONDS, files.SUMS]
 
 
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("damage", ["truncate", "alter", "empty", "remove", "folder", "pipe", "link"])
+@pytest.mark.parametrize(
+    "damage", ["truncate", "alter", "empty", "remove", "folder", "pipe", "link"]
+)
 def test_a_damaged_artifact_is_noticed_and_made_anew(log, store, caplog, name, damage):
     s = step(make, 3, log)
     store.get(s)
@@ -405,9 +406,7 @@ def test_two_jobs_that_need_the_same_artifact_at_once_make_it_once(log, store):
     assert times_made(log) == 1
 
 
-def test_two_jobs_without_locks_may_both_make_an_artifact_and_both_have_it(
-    log, store, monkeypatch
-):
+def test_two_jobs_without_locks_may_both_make_an_artifact_and_both_have_it(log, store, monkeypatch):
     def refuses(file, how):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
@@ -457,6 +456,21 @@ def test_a_write_that_fails_leaves_nothing_behind_and_names_the_path(log, store,
         store.get(s)
     assert re.search(r"cannot use .*metrics\.json: No space left", sentence(refusal.value))
     assert not store.has(s) and not list((store.root / "make").iterdir())
+
+
+def test_a_store_that_cannot_take_an_artifact_is_told_before_the_work(log, store, monkeypatch):
+    s, mkdir = step(make, 3, log), Path.mkdir
+
+    def full(self, *how, **settings):
+        if self.name.startswith(f".{s.key}"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        mkdir(self, *how, **settings)
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(OSError) as refusal:
+        store.get(s)
+    assert sentence(refusal.value) == f"cannot use {store.folder(s)}: No space left on device"
+    assert not times_made(log)
 
 
 # progress
@@ -550,9 +564,7 @@ def test_no_progress_is_no_event(tmp_path, caplog):
     assert Scratch(tmp_path / "p").load() is None and not caplog.records
 
 
-def test_progress_that_cannot_be_saved_is_told_and_the_stage_goes_on(
-    tmp_path, monkeypatch, caplog
-):
+def test_progress_that_cannot_be_saved_is_told_and_the_stage_goes_on(tmp_path, monkeypatch, caplog):
     def full(path, data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -691,7 +703,7 @@ def ranks(store: Store, last: Callable, agreed: bool) -> list[int]:
         assert found == [store.get(s).metrics for s in line(last)]
 
     def follow():
-        sys.addaudithook(read_only(store.root))
+        sys.addaudithook(kill_before(1, store.root))
         work(1)
 
     return run_at_once(partial(work, 0), follow)

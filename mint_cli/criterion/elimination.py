@@ -57,7 +57,7 @@ def elimination(
     source = rows.stream(images, calibration, rng)
     surveys = rows.survey(model, rows.solved_layers(model, cells), source)
     names = list(surveys)  # in the order in which a pass calls them
-    walk = Walk(model, names)
+    walk = Walk(model, names, still=True)
     waiting = {site: channels.readers(own) for site, own in cells.items() if is_coupled(own)}
     parts: dict[str, list[channels.Part]] = {site: [] for site in waiting}
     estimates: dict[str, Estimate] = {}

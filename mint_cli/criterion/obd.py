@@ -52,7 +52,7 @@ def obd(
     block of H⁻¹ instead, which lets all other weights of its outputs answer.
     """
     source = rows.stream(images, calibration, rng)
-    walk, estimates = Walk(model, list(cells)), {}
+    walk, estimates = Walk(model, list(cells), still=True), {}
     surveys = rows.survey(model, list(cells), source)
     for name, own in cells.items():
         problem = rows.problem(walk, walk, name, surveys[name], source)

@@ -1,4 +1,4 @@
-"""Batches of images as the network takes them: float in [0, 1], plain or after the training transform."""
+"""Batches of images as networks take them: floats in [0, 1], plain or after the transform."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mint_cli.errors import SettingError
+from mint_cli.errors import DataError, SettingError
 from mint_cli.protocol import Images, Splits
 
 
@@ -32,9 +32,10 @@ Draws = tuple[Tensor, Tensor, Tensor] | None
 
 
 def draw(images: Images, count: int, rng: np.random.Generator) -> Draws:
-    """Random crops and flips of ``count`` images: top, left (int64) and flipped (bool), (count,) each; None without transform.
+    """Random crops and flips of ``count`` images; None where there is no transform.
 
-    Drawn on the CPU, so that the transform depends on the seed only, and moved to the device of the images at once.
+    Top and left (int64) and flipped (bool), (count,) each.  Drawn on the CPU, so that the transform
+    depends on the seed only, and moved to the device of the images at once.
     """
     if not images.padding and not images.flip:
         return None
@@ -44,19 +45,21 @@ def draw(images: Images, count: int, rng: np.random.Generator) -> Draws:
 
 
 def transformed(images: Images, index: Tensor, draws: Draws) -> Tensor:
-    """Pixels in [0, 1] after the crops and flips of ``draws``: crops from a black border, then left-right flips.
+    """Pixels in [0, 1] after ``draws``: crops from a black border, then left-right flips.
 
-    The border is black before normalisation, as in training: statistics taken with any other border are biased.
+    The border is black before normalisation, as in training: statistics taken with any other border
+    are biased.
     """
     if draws is None:
         return plain(images, index)
     device, (h, w), pad = images.pixels.device, images.pixels.shape[-2:], images.padding
     top, left, flipped = draws
-    rows, columns = top[:, None] + torch.arange(h, device=device), torch.arange(w, device=device).expand(len(left), w)
+    rows = top[:, None] + torch.arange(h, device=device)
+    columns = torch.arange(w, device=device).expand(len(left), w)
     columns = left[:, None] + torch.where(flipped[:, None], w - 1 - columns, columns)
     padded = torch.nn.functional.pad(images.pixels[index.to(device)], (pad, pad, pad, pad))
     n = torch.arange(len(left), device=device)[:, None, None]
-    picked = padded[n, :, rows[:, :, None], columns[:, None, :]]  # (n, h, w, c): channels last already
+    picked = padded[n, :, rows[:, :, None], columns[:, None, :]]  # (n, h, w, c): channels last
     return picked.permute(0, 3, 1, 2).float().div_(255)
 
 
@@ -66,9 +69,13 @@ def augmented(images: Images, index: Tensor, rng: np.random.Generator) -> Tensor
 
 
 def per_class(images: Images, count: int, rng: np.random.Generator) -> Tensor:
-    """Indices of ``count`` images of each class, drawn without replacement, classes in order: int64 (classes × count,)."""
+    """Indices of ``count`` images of each class, drawn without replacement.
+
+    int64 (classes × count,), classes in order.
+    """
     targets = images.labels.cpu().numpy()
-    return torch.from_numpy(np.concatenate([rng.choice(np.flatnonzero(targets == c), count, replace=False) for c in np.unique(targets)]))
+    members = (np.flatnonzero(targets == c) for c in np.unique(targets))
+    return torch.from_numpy(np.concatenate([rng.choice(m, count, replace=False) for m in members]))
 
 
 def check_per_class(labels: Tensor, samples_per_class: int) -> None:
@@ -76,20 +83,76 @@ def check_per_class(labels: Tensor, samples_per_class: int) -> None:
     counts = labels.bincount()
     fewest = int(counts.min())
     if not fewest:
-        raise SettingError(f"the criterion needs training images of every class, and there is none of class {int(counts.argmin())}")
+        missing = int(counts.argmin())
+        bound = f"needs training images of every class, and there is none of class {missing}"
+        raise SettingError("samples_per_class", bound)
     if not 1 <= samples_per_class <= fewest:
-        raise SettingError(
-            f"pruner.samples_per_class must lie between 1 and {fewest}, the training images of the smallest class, not {samples_per_class}"
-        )
+        bound = f"must lie between 1 and {fewest}, the training images of the smallest class"
+        raise SettingError("samples_per_class", bound, samples_per_class)
 
 
-def split(train: Images, test: Images, classes: int, validation: int, seed: int, mean: list[float], std: list[float]) -> Splits:
-    """Hold ``validation`` random images out of ``train``, the choice fixed by ``seed``; only train keeps its transform."""
-    channels = train.pixels.shape[1]
-    if not len(mean) == len(std) == channels or min(std) <= 0:
-        raise SettingError(f"dataset.mean and dataset.std must be {channels} numbers, one a channel, std above 0, not {mean} and {std}")
-    if not 0 <= validation < len(train):
-        raise SettingError(f"dataset.validation must lie between 0 and {len(train) - 1}, not {validation}")
+def first(images: Images, count: int) -> Images:
+    """The first images of every class, as equal in number as can be, in the order they have.
+
+    ``count`` images in all, or all there are.  A class with fewer than its share gives all it has;
+    from as many images as there are classes on, each has one.
+    """
+    targets = images.labels.cpu().numpy()
+    place = np.empty(len(targets), np.int64)  # of an image among those of its class
+    for c in np.unique(targets):
+        members = np.flatnonzero(targets == c)
+        place[members] = np.arange(len(members))
+    chosen = np.argsort(place, kind="stable")[:count]
+    return take(images, torch.from_numpy(np.sort(chosen)))
+
+
+LEFT = 2  # images that must be left to train with: one alone has neither order nor batch
+
+
+def split(
+    train: Images,
+    test: Images,
+    classes: int,
+    validation: int,
+    seed: int,
+    mean: list[float],
+    std: list[float],
+) -> Splits:
+    """Hold ``validation`` random images out of ``train``; only train keeps its transform.
+
+    The choice is fixed by ``seed``.  SettingError names what is out of its bounds.
+    """
+    check_transform(train)
+    check_normalisation(mean, std, train.pixels.shape[1])
+    if seed < 0:
+        raise SettingError("seed", "must be at least 0", seed)
+    if len(train) < LEFT:
+        raise DataError(f"training needs at least {LEFT} images, and there are {len(train)}")
+    if not 0 <= validation <= len(train) - LEFT:
+        bound = f"must lie between 0 and {len(train) - LEFT} of the {len(train)} training images"
+        raise SettingError("validation", bound, validation)
     order = torch.from_numpy(np.random.default_rng([seed, 0x5917]).permutation(len(train)))
     held = replace(take(train, order[:validation].sort().values), padding=0, flip=False)
-    return Splits(take(train, order[validation:].sort().values), held, test, classes, tuple(mean), tuple(std))
+    kept = take(train, order[validation:].sort().values)
+    return Splits(kept, held, test, classes, tuple(mean), tuple(std))
+
+
+def check_transform(images: Images) -> None:
+    """SettingError unless every crop has a row and a column of its image in it."""
+    most = min(images.pixels.shape[-2:]) - 1
+    if type(images.padding) is not int or not 0 <= images.padding <= most:
+        bound = f"must be a whole number from 0 to {most}, below the side of an image"
+        raise SettingError("padding", bound, images.padding)
+    if type(images.flip) is not bool:
+        raise SettingError("flip", "must be true or false", images.flip)
+
+
+def check_normalisation(mean: list[float], std: list[float], channels: int) -> None:
+    """SettingError unless pixels in [0, 1] stay of a size that float32 resolves."""
+    for name, values, least in (("mean", mean, -1e6), ("std", std, 1e-6)):
+        numbers = isinstance(values, list | tuple) and all(
+            isinstance(value, int | float) and least <= value <= 1e6 for value in values
+        )
+        if not numbers or len(values) != channels:
+            bound = f"must be numbers from {least:g} to 1e+06, one for each channel ({channels})"
+            raise SettingError(name, bound, values)

@@ -12,7 +12,9 @@ from mint_cli.protocol import Images, Splits
 TEST = 360  # the last fifth: other writers than the rest
 
 
-def digits(root: Path, /, *, validation: int, seed: int, mean: list[float], std: list[float]) -> Splits:
+def digits(
+    root: Path, /, *, validation: int, seed: int, mean: list[float], std: list[float]
+) -> Splits:
     """scikit-learn's digits; ``validation`` images are held out of the 1,437 training images."""
     from sklearn.datasets import load_digits
 

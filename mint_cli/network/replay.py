@@ -91,12 +91,23 @@ class Replay(TorchFunctionMode):
 
     Nothing before the cut is computed, so the layers before must not have changed since.  A tensor that
     is needed but was not saved has no numbers (device meta), and the first call that runs on it fails.
+    With ``still`` the layer will not change either, and the cut comes after it; ``output`` is what the
+    layer gives instead of being computed.
     """
 
-    def __init__(self, recorded: Tape, cut: Cut, layer: str, batches: int) -> None:
+    def __init__(
+        self,
+        recorded: Tape,
+        cut: Cut,
+        layer: str,
+        batches: int,
+        still: bool = False,
+        output: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.tape, self.cut, self.call = recorded, cut, 0
-        self.next = recorded.calls[layer]
+        self.at, self.output = recorded.calls[layer], output
+        self.next = self.at + still
         if self.next < cut.start:  # layers in another order than they run in
             cut.start, cut.saved = 0, {}
         needed = recorded.needed(self.next)
@@ -110,7 +121,9 @@ class Replay(TorchFunctionMode):
         call, self.call = self.call, self.call + 1
         if call == self.next:
             self.fresh = self.own(self.fresh)
-        if call >= self.cut.start:
+        if call == self.at and self.output is not None:
+            result = self.output
+        elif call >= self.cut.start:
             result = function(*arguments, **(settings or {}))
         elif call in self.given:
             result = self.given[call]
@@ -138,17 +151,24 @@ class Replay(TorchFunctionMode):
 class Walk:
     """Passages of one network over the same batches, layer after layer; what is computed once is not computed again.
 
-    Memory: the tensors at the cut, at most 2 GiB for all batches.
+    Memory: the tensors at the cut, at most 2 GiB for all batches.  A ``still`` network never changes:
+    none of its layers runs twice.
     """
 
-    def __init__(self, model: nn.Module, layers: list[str]) -> None:
-        self.model, self.layers = model, layers
+    def __init__(self, model: nn.Module, layers: list[str], still: bool = False) -> None:
+        self.model, self.layers, self.still = model, layers, still
         self._tapes: dict[torch.Size, Tape] = {}
         self._cuts: dict[int, Cut] = {}
 
-    def passage(self, layer: str, number: int, batches: int, x: Tensor) -> Passage:
-        """The layer's passage of batch ``number`` of so many; layers that passages of this batch left behind must not change."""
+    def passage(
+        self, layer: str, number: int, batches: int, x: Tensor, output: Tensor | None = None
+    ) -> Passage:
+        """The layer's passage of batch ``number`` of so many; layers that passages of this batch left behind must not change.
+
+        With ``output`` the layer is not computed: this is what leaves it.
+        """
         if x.shape not in self._tapes:
             self._tapes[x.shape] = tape(self.model, self.layers, x)
-        resumed = Replay(self._tapes[x.shape], self._cuts.setdefault(number, Cut()), layer, batches)
+        recorded, cut = self._tapes[x.shape], self._cuts.setdefault(number, Cut())
+        resumed = Replay(recorded, cut, layer, batches, self.still, output)
         return passage(self.model, layer, x, resumed)

@@ -68,7 +68,9 @@ def chosen(rows: Sequence[Row], literature: Sequence[Row]) -> list[str]:
     if "threads" not in apart and len({row.settings.get("threads") for row in rows}) > 1:
         apart.append("threads")
     present = {key for row in rows for key in row.metrics}
-    hidden = {"agreement"} - present | (set() if more_zeros(rows) else {ZEROS})
+    rounds = any("round" in row.settings for row in rows)  # which have few numbers
+    hidden = {*(METRICS if rounds else ["agreement"])} - present
+    hidden |= set() if more_zeros(rows) else {ZEROS}
     return apart + [key for key in METRICS if key not in hidden]
 
 

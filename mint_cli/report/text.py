@@ -90,7 +90,7 @@ codecs.register_error("mint-table", plain)
 def take_any_text(*streams: TextIO) -> None:
     """Let streams write what their encoding cannot take in other words instead of failing."""
     for stream in streams:
-        if isinstance(stream, io.TextIOWrapper) and stream.errors != "surrogateescape":
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="mint-table")
 
 

@@ -53,11 +53,23 @@ def add(moments: Moments, u: Tensor, t: Tensor, weight: Tensor) -> None:
     moments.total += weight.sum()
     moments.inputs += weighted.sum(0)
     moments.targets += scaled.sum(0)
-    for columns in torch.arange(len(moments.inputs)).chunk(8 if len(moments.inputs) >= 1024 else 1):  # the gram is symmetric
+    for columns in torch.arange(len(moments.inputs)).chunk(parts(len(moments.inputs))):  # the gram is symmetric
         below = slice(int(columns[0]), None)
         moments.gram[below, columns[0] : columns[-1] + 1] += weighted[:, below].T @ u[:, columns[0] : columns[-1] + 1]
     moments.cross += weighted.T @ t
     moments.squares += (scaled * t).sum(0)
+
+
+def parts(inputs: int) -> int:
+    """In how many column parts the lower half of a gram is multiplied: more leave out more of the upper half."""
+    return 8 if inputs >= 1024 else 4 if inputs >= 256 else 1
+
+
+def reordered(moments: Moments, order: Tensor) -> Moments:
+    """Moments of the same rows with their inputs in another order, int64 (k,)."""
+    gram = (moments.gram.tril() + moments.gram.tril(-1).T)[order][:, order]
+    own = {"inputs": moments.inputs[order], "gram": gram, "cross": moments.cross[order]}
+    return Moments(**(vars(moments) | own))
 
 
 def normal(moments: Moments, ridge: float, centred: bool) -> Normal:

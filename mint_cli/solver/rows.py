@@ -16,6 +16,7 @@ from mint_cli.network.observe import Passage, jacobians, norm_scale, outputs_of,
 from mint_cli.network.replay import Walk
 from mint_cli.protocol import Cells, Images, Layer, Tensors
 from mint_cli.signatures import check_types
+from mint_cli.solver import drawn
 from mint_cli.solver import equations as eq
 
 FLAT = 1e-3  # factor of a batch norm below which a channel does not reach its shortcut
@@ -172,10 +173,13 @@ def problem(dense: Walk, given: Walk, layer: str, surveyed: Survey, source: Stre
         for i, (x, at, weights) in enumerate(parts):
             x = x.to(module.weight.device)
             wanted = dense.passage(layer, i, batches, x)
-            delivered = given.passage(layer, i, batches, x) if given is not dense else wanted
+            stand_in = wanted.leaving if drawn.readable(module) or isinstance(module, nn.Linear) else None
+            delivered = given.passage(layer, i, batches, x, stand_in) if given is not dense else wanted
             target = wanted.leaving + shortfall(dense.model, wanted, delivered)
             u, t = rows(module, delivered.entering, target, at.long())
             eq.add(moments, u, t, weights.float().flatten())
+    if drawn.readable(module):
+        moments = eq.reordered(moments, drawn.flat_order(module).to(moments.gram.device))
     shift = f"{layer}.bias" if module.bias is not None else wanted.norm and f"{wanted.norm}.running_mean"
     calibration = source.calibration
     equations = eq.normal(moments, calibration.ridge, centred=shift is not None)
@@ -254,7 +258,17 @@ def check_rows(images: int, held: dict[str, int], unknowns: dict[str, int]) -> N
 
 
 def rows(module: nn.Module, entering: Tensor, target: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
-    """Inputs (n · positions, in · kernel), columns as in the flat weight, and targets (n · positions, out) at the positions drawn."""
-    pairs = (patches_of(module, entering), outputs_of(module, target))
-    drawn = (t.gather(2, at[:, None].expand(-1, t.shape[1], -1)) for t in pairs)
-    return tuple(t.transpose(1, 2).flatten(0, 1) for t in drawn)
+    """Inputs (n · positions, in · kernel) and targets (n · positions, out) at the positions drawn.
+
+    Columns are those of the flat weight, or of ``drawn.patches`` where these can be read.
+    """
+    targets = chosen(outputs_of(module, target), at)
+    if drawn.readable(module):
+        return drawn.patches(module, entering, target.shape[-1], at), targets
+    return chosen(patches_of(module, entering), at), targets
+
+
+def chosen(maps: Tensor, at: Tensor) -> Tensor:
+    """Rows (n · positions, channels) of ``maps`` (n, channels, all positions) at ``at`` (n, positions)."""
+    picked = maps.gather(2, at[:, None].expand(-1, maps.shape[1], -1))
+    return picked.transpose(1, 2).flatten(0, 1)

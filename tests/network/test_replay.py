@@ -192,3 +192,26 @@ def test_torchvisions_networks_walk_as_they_pass_from_the_pixels(build):
     layers = list(record(model, (3, 32, 32)))
     walk = walked(model, layers[1 :: max(1, len(layers) // 9)], batches(2, pixels=(3, 32, 32)))
     assert walk._cuts[0].start > 0
+
+
+def test_a_network_that_stands_still_runs_no_layer_twice(model):
+    layers, (x,) = list(weighted_layers(model))[2:6], batches(2)
+    walk = replay.Walk(model, layers, still=True)
+    with inference(model):
+        wanted = [passage(model, layer, x) for layer in layers]
+        for layer, passed in zip(layers, wanted, strict=True):
+            assert same(walk.passage(layer, 0, 1, x), passed)
+        start = replay.tape(model, layers, x).calls
+    assert walk._cuts[0].start == start[layers[-1]] + 1  # the last layer's own output is kept
+
+
+def test_a_layer_is_not_computed_where_its_output_is_given(model):
+    layers, (x,) = list(weighted_layers(model))[2:5], batches(2)
+    walk = replay.Walk(model, layers)
+    with inference(model):
+        for layer in layers:
+            wanted = passage(model, layer, x)
+            given = torch.full_like(wanted.leaving, 7.0)
+            found = walk.passage(layer, 0, 1, x, given)
+            assert torch.equal(found.entering, wanted.entering) and found.leaving is given
+            assert found.added is None or torch.equal(found.added, wanted.added)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
+from report.records import folder, record
 
 from mint_cli.report import plot, table
 from mint_cli.report.rows import Row, Stat
@@ -77,39 +76,43 @@ def test_any_kind_of_place_can_be_drawn(tmp_path, places):
 
 
 @pytest.fixture
-def folder(tmp_path):
+def made(tmp_path):
     """Records of two pruners at two group sizes."""
-    for pruner in ("gmi", "l1"):
-        for groups in (5, 20):
-            path = tmp_path / f"{pruner}{groups}" / "record.json"
-            path.parent.mkdir()
-            names = {"schema": 1, "dataset": "mnist", "model": "mlp", "pruner": pruner, "seed": 0}
-            path.write_text(
-                json.dumps(
-                    names
-                    | {"accuracy": {"retrained": 0.9}, "config": {"pruner": {"groups": groups}}}
-                )
-            )
-    return tmp_path
+    return folder(
+        tmp_path, *(record(pruner, groups=g) for pruner in ("gmi", "l1") for g in (5, 20))
+    )
 
 
-def test_the_command_draws_a_picture_and_still_prints_the_table(folder, capsys):
-    assert main([str(folder), "--plot", str(folder / "p.png"), "--x", "pruner.groups"]) == 0
-    assert (folder / "p.png").read_bytes().startswith(PNG)
+@pytest.mark.parametrize("name", ["$\\frac$", "a $x$ b$", "_hidden", "ü", "\\"])
+def test_any_name_stands_in_the_legend_as_it_is(tmp_path, monkeypatch, name):
+    legends = []
+    write = plot.Figure.savefig
+
+    def savefig(figure, *arguments, **options):
+        (legend,) = (axes.get_legend() for axes in figure.axes)
+        legends.extend(one.get_text() for one in legend.get_texts())
+        write(figure, *arguments, **options)
+
+    monkeypatch.setattr(plot.Figure, "savefig", savefig)
+    plot.draw(tmp_path / "p.png", {name: [(1.0, 2.0, 0.0, 0.0)]}, name, name)
+    assert [one.replace("\\$", "$").strip("\N{ZERO WIDTH SPACE}") for one in legends] == [name]
+
+
+def test_the_command_draws_a_picture_and_still_prints_the_table(made, capsys):
+    assert main([str(made), "--plot", str(made / "p.png"), "--x", "pruner.groups"]) == 0
+    assert (made / "p.png").read_bytes().startswith(PNG)
     assert capsys.readouterr().out.count("\n| ") == 5
-    assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
+    assert [path.name for path in made.iterdir() if path.name.startswith(".")] == []
 
 
-def test_a_plot_that_cannot_be_written_or_has_no_points_is_named(folder, capsys):
-    assert main([str(folder), "--plot", str(folder / "no" / "p.png"), "--x", "pruner.groups"]) == 1
-    assert str(folder / "no" / "p.png") in capsys.readouterr().err
+def test_a_plot_that_cannot_be_written_or_has_no_points_is_named(made, capsys):
+    assert main([str(made), "--plot", str(made / "no" / "p.png"), "--x", "pruner.groups"]) == 1
+    assert str(made / "no" / "p.png") in capsys.readouterr().err
     assert (
-        main(
-            [str(folder), "--plot", str(folder / "p.png"), "--x", "pruner.groups", "--y", "pruner"]
-        )
+        main([str(made), "--plot", str(made / "p.png"), "--x", "pruner.groups", "--y", "pruner"])
         == 1
     )
-    assert "nothing to draw" in capsys.readouterr().err and not (folder / "p.png").exists()
+    assert "nothing to draw" in capsys.readouterr().err and not (made / "p.png").exists()
 
 
 def test_a_percent_axis_says_so():

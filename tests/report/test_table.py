@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 import os
@@ -10,14 +11,16 @@ import random
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
-from report.records import column, folder, lines, record
+from report.records import column, folder, lines, predicted, record
 
 from mint_cli.report import table
 from mint_cli.report.table import main
 
+ROOT = Path(__file__).parents[2]
 PUBLISHED = Path(table.__file__).with_name("published.csv")
 
 
@@ -436,12 +439,44 @@ def test_published_rows_stand_once():
     assert len(entries) == len(set(entries))
 
 
-def test_a_table_needs_neither_torch_nor_hydra_nor_matplotlib():
-    heavy = "{'torch', 'numpy', 'hydra', 'omegaconf', 'matplotlib'} & set(sys.modules)"
-    code = f"import sys, mint_cli.report.table; sys.exit(str({heavy}) if {heavy} else 0)"
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=False
-        ).returncode
-        == 0
+@pytest.mark.parametrize("output", [".", "/", "missing/t.md", "run0"])
+def test_an_output_that_cannot_be_written_is_named(tmp_path, failing, monkeypatch, output):
+    monkeypatch.chdir(folder(tmp_path, record()))
+    assert f"mint-table: {output} cannot be written" in failing(".", "--output", output)
+    assert [path.name for path in tmp_path.iterdir()] == ["run0"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_behind_stdout_is_one_sentence(tmp_path):
+    folder(tmp_path, record())
+    command = [sys.executable, "-m", "mint_cli.report.table", str(tmp_path)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "the table cannot be written: No space left on device" in done.stderr
+
+
+@pytest.mark.parametrize("shell", ["{} | true", "{} >&-"])
+def test_a_reader_that_leaves_or_was_never_there_is_no_error(tmp_path, shell):
+    folder(tmp_path, record())
+    command = f"'{sys.executable}' -m mint_cli.report.table '{tmp_path}'"
+    shell = f"set -o pipefail; {shell.format(command)}"
+    done = subprocess.run(["bash", "-c", shell], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_table_needs_neither_torch_nor_numpy_nor_hydra_nor_matplotlib(tmp_path):
+    folder(tmp_path, record(), predicted([True, False]))  # one row of predictions is no pair
+    heavy = "{'torch', 'numpy', 'scipy', 'hydra', 'omegaconf', 'matplotlib'} & set(sys.modules)"
+    made = f"main([{str(tmp_path)!r}, '--published'])"
+    code = (
+        f"import sys; from mint_cli.report.table import main; {made}; assert not {heavy}, {heavy}"
     )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_command_of_the_package_is_this_one():
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    module, _, function = scripts["mint-table"].partition(":")
+    assert getattr(importlib.import_module(module), function) is main
