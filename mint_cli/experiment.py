@@ -160,6 +160,7 @@ def results(e: Experiment, planned: Plan, artifacts: dict[str, Artifact]) -> dic
     return {
         "seed": e.seed,
         "threads": e.threads,
+        "images": {"shape": list(e.network.pixels), "classes": e.data.splits.classes},
         "sparsity": {"asked": e.budgets[-1].sparsity, **pruned["sparsity"]},
         "weights": pruned["weights"],
         "accuracy": measured(networks, "test", "accuracy"),

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mint_cli.errors import DataError, sentence
-from mint_cli.files import regular
+from mint_cli.data.files import read as read_file
 
+MOST = 2**26  # bytes of a record
 ENDINGS = {"packed": ".mint.safetensors", "torch": ".pt2", "onnx": ".onnx"}
 
 
@@ -59,8 +60,8 @@ def export(run: Path, kind: str, output: Path | None) -> Path:
 def read(path: Path) -> dict[str, Any]:
     """A record; DataError where there is none."""
     try:
-        record = json.loads(regular(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        record = json.loads(read_file(path, MOST))
+    except ValueError as error:
         raise DataError(f"{path} is no record of a finished run: {error}") from error
     if not isinstance(record, dict) or record.get("schema") != 2:
         raise DataError(f"{path} is no record of schema 2, which this mint-export reads")

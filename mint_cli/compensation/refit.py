@@ -12,6 +12,7 @@ from mint_cli.network.cells import is_coupled, masks_of
 from mint_cli.network.layers import weighted_layers
 from mint_cli.protocol import Cells, Images, Kept, Layer, Tensors, checked_by
 from mint_cli.solver import rows
+from mint_cli.solver.progress import once
 from mint_cli.solver.rows import Calibration
 
 
@@ -60,8 +61,12 @@ def refit(
     rows.check_supports(surveys, supports, source)
     solve = rows.solve_rectangle if any(is_coupled(own) for own in cells.values()) else rows.solve
     for name, support in supports.items():
-        problem = rows.problem(dense, given, name, surveys[name], source)
-        found = rows.solution(model, name, problem, solve(problem, support))
+
+        def make(name: str = name, support: Tensor = support) -> Tensors:
+            problem = rows.problem(dense, given, name, surveys[name], source)
+            return rows.solution(model, name, problem, solve(problem, support))
+
+        found = once(name, make)
         pruned.load_state_dict(pruned.state_dict() | found)
         changed |= found
     return kept, changed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -9,8 +11,9 @@ from torch import Tensor, nn
 from mint_cli.errors import SettingError
 from mint_cli.network.cells import is_coupled, only_weight, parameters_of, rectangles, total
 from mint_cli.network.replay import Walk
-from mint_cli.protocol import Cells, Estimate, Images, Layer, checked_by
+from mint_cli.protocol import Cells, Estimate, Images, Layer, Tensors, checked_by
 from mint_cli.solver import channels, choice, rows, single
+from mint_cli.solver.progress import once
 from mint_cli.solver.rows import Calibration, Problem
 
 
@@ -61,11 +64,19 @@ def elimination(
     waiting = {site: channels.readers(own) for site, own in cells.items() if is_coupled(own)}
     parts: dict[str, list[channels.Part]] = {site: [] for site in waiting}
     estimates: dict[str, Estimate] = {}
-    for name in names:
+
+    def problem_of(name: str) -> tuple[Problem, float]:
         problem = rows.problem(walk, walk, name, surveys[name], source)
-        unit = float(surveys[name].sensitivity.diagonal().mean())  # the metric's own is 1
-        for site in (name,) if name in cells and name not in waiting else ():
-            estimates[site] = Estimate(of_blocks(problem, cells[site], unit, depth))
+        return problem, float(surveys[name].sensitivity.diagonal().mean())  # the metric's own is 1
+
+    def alone(name: str) -> Tensors:
+        return {"score": of_blocks(*problem_of(name), cells[name], depth)}
+
+    for name in names:
+        if name in cells and name not in waiting:
+            estimates[name] = Estimate(once(name, partial(alone, name))["score"])
+            continue
+        problem, unit = problem_of(name)
         for site in [one for one, readers in waiting.items() if name in readers]:
             own, owner = cells[site], waiting[site].pop(name)
             support = torch.ones_like(problem.module.weight.flatten(1), dtype=torch.bool)
@@ -78,7 +89,7 @@ def elimination(
     return {site: estimates[site] for site in cells}
 
 
-def of_blocks(problem: Problem, cells: Cells, unit: float, depth: int) -> Tensor:
+def of_blocks(problem: Problem, unit: float, cells: Cells, depth: int) -> Tensor:
     """Worth a weight of the cells of one layer, the cells' shape."""
     if cells.shape == tuple(problem.module.weight.shape):
         inputs = torch.Size(cells.shape[1:]).numel()
