@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ from mint_cli.signatures import nearest
 if TYPE_CHECKING:
     from mint_cli.experiment import Experiment
 
+SHARED = ("skip", "granularity")  # settings of the experiment that plug-ins refuse
 BY_LAYER = ("caps", "child_groups", "parent_groups")  # settings that may be a mapping from layers
 
 
@@ -29,18 +32,29 @@ def check(e: Experiment) -> None:
     check_batches(e, model)
     layers = e.sites.layers(e.network)
     for name in ("granularity", "criterion", "allocation", "compensation"):
-        with owned(name):
+        with of(name):
             check_layers(getattr(e, name), list(weighted_layers(model)))
-    with owned("granularity"):
+    with of("granularity"):
         cells = e.sites.cells(e.network)
     check_allocation(e, cells)
     for name in ("criterion", "compensation") if e.scored else ("compensation",):
         plugin = getattr(e, name)
-        with owned(name):
+        with of(name):
             check_batch_size(plugin)
             own = getattr(plugin.func, "check", None)
             if own:
                 own(layers, cells, labels, **plugin.keywords)
+
+
+@contextmanager
+def of(plugin: str) -> Iterator[None]:
+    """Put the plug-in's name before a setting of its own, and nothing before one of the experiment."""
+    try:
+        yield
+    except SettingError as error:
+        if error.setting not in SHARED:
+            error.setting = f"{plugin}.{error.setting}"
+        raise
 
 
 def check_batch_size(plugin: partial) -> None:

@@ -15,7 +15,6 @@ from torch import nn
 from mint_cli import check, machine
 from mint_cli.commandline import message, parse, readable
 from mint_cli.compose import build, job_of, size_of, typed, typed_name
-from mint_cli.errors import SettingError
 from mint_cli.experiment import plan
 
 

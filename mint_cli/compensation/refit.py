@@ -14,6 +14,7 @@ from mint_cli.protocol import Cells, Images, Kept, Layer, Tensors, checked_by
 from mint_cli.solver import rows
 from mint_cli.solver.rows import Calibration
 
+
 def check(
     layers: dict[str, Layer],
     cells: dict[str, Cells],

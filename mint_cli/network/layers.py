@@ -141,7 +141,7 @@ def refuse(setting: str, why: dict[str, tuple[str, ...]], what: str) -> None:
     bad = [name for name, reasons in why.items() if reasons]
     if bad:
         reason = f"layer {bad[0]} {what}: {why[bad[0]][0]}"
-        raise SettingError(setting, f"must leave alone {', '.join(bad)} (pruner.skip)", hint=reason)
+        raise SettingError(setting, f"must leave alone {', '.join(bad)}", hint=reason)
 
 
 def normalise_inputs(model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> nn.Module:

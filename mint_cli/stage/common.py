@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from mint_cli.data.splits import checked, digest
+from mint_cli.errors import owned
 from mint_cli.network.couplings import Recorded
 from mint_cli.network.layers import normalise_inputs, prunable_layers, record, weight_counts
 from mint_cli.protocol import Cells, Layer, Splits, Tensors
@@ -31,7 +32,8 @@ class Data:
 
     @cached_property
     def splits(self) -> Splits:
-        return checked(self.dataset(self.root), self.dataset.func.__name__)
+        with owned("dataset"):
+            return checked(self.dataset(self.root), self.dataset.func.__name__)
 
     @cached_property
     def content(self) -> str:

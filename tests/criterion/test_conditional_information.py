@@ -120,7 +120,7 @@ class Grouped(nn.Module):
 def test_a_layer_whose_groups_see_other_inputs_is_refused_by_name(grey):
     model = Grouped()
     cells = block_cells(model, pixels=GREY)
-    wanted = r"skip must leave alone depthwise \(pruner.skip\); .* grouped convolution \(groups=4\)"
+    wanted = r"skip must leave alone depthwise; .* grouped convolution \(groups=4\)"
     with pytest.raises(SettingError, match=wanted):
         checked(model, cells, grey.labels)
 

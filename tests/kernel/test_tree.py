@@ -13,9 +13,9 @@ import torch
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import minimum_spanning_tree
 
+from mint_cli.errors import DataError
 from mint_cli.kernel import tree
 from mint_cli.kernel.distance import grid, squares
-from mint_cli.errors import DataError
 
 SETS = 300
 ONES = torch.ones(3, dtype=torch.float64)

@@ -112,6 +112,13 @@ def test_below_a_table_of_separated_rows_it_says_so(three, shown):
     assert "all rows but the best" in said and said.endswith("are separated from it.")
 
 
+def test_rounds_are_not_compared_by_what_the_last_one_got_right(tmp_path, shown):
+    each = [{"sparsity": 0.5, "accuracy": {"retrained": 0.9}}, {"sparsity": 0.9}]
+    made = [predicted(right(range(n)), pruner=f"p{n}") | {"rounds": each} for n in (30, 33)]
+    assert "--paired" not in shown(folder(tmp_path, *made), "--rounds")
+    assert "--paired" in shown(tmp_path)
+
+
 def test_a_table_without_the_accuracy_says_nothing_of_it(three, shown):
     assert "--paired" not in shown(three, "--columns", "pruner,seconds")
 
