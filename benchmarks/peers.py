@@ -178,8 +178,8 @@ def markdown(dense: Row, rows: list[Row], about: dict[str, str]) -> str:
         [
             "# Half of the middle channels of ResNet56, beside other libraries\n",
             f"`{COMMAND}`; {known}.  Dense: {dense['accuracy'] * 100:.2f} %, {size}.",
-            f"Accuracy on {dense['images']:,} test images, not retrained, one seed; seconds are those",
-            "without re-estimating.\n",
+            f"Accuracy on {dense['images']:,} test images, not retrained, one seed; seconds are",
+            "those without re-estimating.\n",
             machine.table(head, lines),
         ]
     )
