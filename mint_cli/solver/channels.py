@@ -44,8 +44,7 @@ def part(problem: Problem, support: Tensor, owner: Tensor, channels: int, unit: 
     stay_rows, stay = support.any(1), support.any(0)
     equations = problem.equations
     kernel = len(equations.gram) // len(owner)
-    columns = columns_of(torch.where(owner < 0, channels, owner).repeat_interleave(kernel))[:channels]
-    columns = columns.to(stay.device)
+    columns = columns_of(owner.repeat_interleave(kernel), channels).to(stay.device)
     at = stay.nonzero()[:, 0]
     lower = factor(equations.gram[at][:, at])
     half = root(problem.metric[stay_rows][:, stay_rows]).double()

@@ -126,5 +126,5 @@ def warn_of_collapse(model: nn.Module, images: Images) -> None:
     if (logits - logits[0]).abs().max() <= 1e-5 * logits.abs().max():
         log.warning(
             "pruning has cut every path to the output, and retraining cannot mend it; "
-            "lower pruner.sparsity or pruner.cap"
+            "lower the sparsity, or the cap of a layer"
         )
