@@ -27,11 +27,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
 from torch import nn
 
 from benchmarks import machine
-from mint_cli.commandline import CONF
+from mint_cli.commandline import composed
 from mint_cli.compose import Job, job_of
 from mint_cli.experiment import plan
 from mint_cli.machine import use
@@ -75,8 +74,7 @@ def torch_pruning() -> Any:
 
 def job(overrides: list[str]) -> Job:
     """The job of one of our rows."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        found = job_of(compose("config", overrides=overrides), Path.cwd())
+    found = job_of(composed(overrides), Path.cwd())
     use(found.device, found.experiment.threads)
     return found
 
