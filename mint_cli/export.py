@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mint_cli.errors import DataError, sentence
 from mint_cli.data.files import read as read_file
+from mint_cli.errors import DataError, sentence
 
 MOST = 2**26  # bytes of a record
 ENDINGS = {"packed": ".mint.safetensors", "torch": ".pt2", "onnx": ".onnx"}

@@ -1,7 +1,8 @@
-"""Cells chosen anew inside every layer by what the logits lose without them, then re-solved; layer after layer."""
+"""Cells chosen anew inside every layer by what the logits lose without them, then re-solved."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,7 +31,7 @@ def check(
     growth: float,
     sweeps: int,
 ) -> None:
-    """Images within the training set and rows for all inputs, layers that can be seen, growth that leaves something to eliminate."""
+    """Images within the training set, rows for all inputs, layers that can be seen, enough growth."""
     rows.check_images(calibration, len(labels))
     solved = rows.solved_layers(layers, cells)
     rows.check_solvable(layers, solved)
@@ -60,7 +61,7 @@ def reselect(
     growth: float,
     sweeps: int,
 ) -> tuple[Kept, Tensors]:
-    """As ``refit``, but each layer keeps, of as many cells as were chosen, those whose loss the logits would feel most.
+    """As ``refit``, but each layer keeps, of as many cells as were chosen, those the logits miss most.
 
     Every child group grows to ``growth`` times the cells it keeps in the mean and is then eliminated
     down, always the cell that costs least given those still kept; first by itself, then ``sweeps``
@@ -114,7 +115,8 @@ class Chosen:
 
     def waiting(self, name: str) -> list[str]:
         """Undecided sites that a layer reads."""
-        found = (s for s, own in self.cells.items() if is_coupled(own) and name in channels.readers(own))
+        coupled = {s: own for s, own in self.cells.items() if is_coupled(own)}
+        found = [s for s, own in coupled.items() if name in channels.readers(own)]
         return [site for site in found if site not in self.decided]
 
     def support(self, name: str, module: nn.Module) -> Tensor:
@@ -128,8 +130,14 @@ class Chosen:
         self.kept[site] = stay
         self.decided.add(site)
 
-    def choose(self, site: str, known: dict[str, Problem], problem_of, surveys: dict[str, rows.Survey]) -> Tensor:
-        """Decide a site: eliminate its channels from all that stay of all its readers, down to as many as are to stay."""
+    def choose(
+        self,
+        site: str,
+        known: dict[str, Problem],
+        problem_of: Callable[[str], Problem],
+        surveys: dict[str, rows.Survey],
+    ) -> Tensor:
+        """Decide a site: eliminate its channels, of all its readers, down to as many as are to stay."""
         own, parts = self.cells[site], []
         for name, owner in channels.readers(own).items():
             problem = known.get(name) or problem_of(name)

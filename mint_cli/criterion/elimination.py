@@ -1,4 +1,4 @@
-"""What each cell carries for the logits given the cells still kept, comparable between layers; on the dense network."""
+"""What each cell of the dense network carries for the logits given the cells still kept."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def check(
     calibration: Calibration,
     depth: int,
 ) -> None:
-    """Images within the training set and rows for all inputs, layers that can be seen, at least one input to rank."""
+    """Images within the training set, rows for all inputs, layers that can be seen, an input to rank."""
     rows.check_images(calibration, len(labels))
     solved = rows.solved_layers(layers, cells)
     rows.check_solvable(layers, solved)
@@ -50,9 +50,9 @@ def elimination(
     calibration: Calibration,
     depth: int,
 ) -> dict[str, Estimate]:
-    """Information a weight that a layer loses for the logits when the cell goes in its turn, times all the energy that they feel of it.
+    """Information a weight that a layer loses for the logits when the cell goes in its turn.
 
-    In logits² (``choice.worth``).  Inputs and targets are those of the dense network.  Every child
+    Times all the energy that they feel of it: in logits² (``choice.worth``), comparable between layers.  Inputs and targets are those of the dense network.  Every child
     group grows to the cells of ``depth`` inputs (columns of the flat weight), those that explain most;
     they are eliminated one by one, and the others score by what they would explain beside them.  Of
     coupled channels the losses of all layers that read them are summed, and all are eliminated.
@@ -85,7 +85,8 @@ def elimination(
                 order, rises = channels.eliminate(parts.pop(site), own.shape[0])
                 cost = torch.zeros(own.shape, dtype=torch.float64)
                 cost[order.cpu()] = rises.double().cpu()
-                estimates[site] = Estimate(choice.worth(cost) / total(own, parameters_of(model, own)))
+                weights = total(own, parameters_of(model, own))
+                estimates[site] = Estimate(choice.worth(cost) / weights)
     return {site: estimates[site] for site in cells}
 
 

@@ -15,7 +15,10 @@ Indices = dict[str, Tensor]  # module -> bool: which of its rows, or columns, st
 
 
 def shrink(model: nn.Module, cells: dict[str, Cells], kept: Kept) -> nn.Module:
-    """A copy of the network without the channels that are not ``kept``; cells are those of granularity ``filters``."""
+    """A copy of the network without the channels that are not ``kept``.
+
+    Cells are those of granularity ``filters``.
+    """
     rows, columns = indices(cells, kept)
     small = deepcopy(model)
     narrow(small, rows, columns)
@@ -33,17 +36,20 @@ def indices(cells: dict[str, Cells], kept: Kept) -> tuple[Indices, Indices]:
     rows: Indices = {}
     columns: Indices = {}
     for site, own in cells.items():
-        stays = torch.cat([kept[site].flatten().cpu(), torch.ones(1, dtype=torch.bool)])  # label −1 is the last
+        here = kept[site].flatten().cpu()
+        stays = torch.cat([here, torch.ones(1, dtype=torch.bool)])  # label −1 is the last
         for name, labels in own.labels.items():
             module = name.rpartition(".")[0]
-            side, stay = (rows, stays[labels.long()]) if labels.ndim == 1 else (columns, stays[labels[0].long()])
+            side = rows if labels.ndim == 1 else columns
+            stay = stays[(labels if labels.ndim == 1 else labels[0]).long()]
             side[module] = side[module] & stay if module in side else stay
     return rows, columns
 
 
 def take(module: nn.Module, rows: Tensor | None, columns: Tensor | None) -> None:
     """Leave a module the given rows (what it gives) and columns (what it takes), in place."""
-    for name, held in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+    own = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+    for name, held in own:
         if held.ndim == 0:
             continue
         chosen = held.detach()
@@ -63,7 +69,8 @@ def resize(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
     elif depthwise(module):
-        module.in_channels = module.groups = module.in_channels * len(module.weight) // module.out_channels
+        times = module.out_channels // module.in_channels
+        module.in_channels = module.groups = len(module.weight) // times
         module.out_channels = len(module.weight)
     elif isinstance(module, CONVOLUTIONS):
         module.out_channels, module.in_channels = module.weight.shape[:2]

@@ -14,8 +14,8 @@ from torch import nn
 
 from mint_cli.data.splits import checked, digest
 from mint_cli.errors import owned
-from mint_cli.network.couplings import Recorded
 from mint_cli.network import surgery
+from mint_cli.network.couplings import Recorded
 from mint_cli.network.layers import normalise_inputs, prunable_layers, record, weight_counts
 from mint_cli.protocol import Cells, Layer, Splits, Tensors
 from mint_cli.stage.budget import Ledger

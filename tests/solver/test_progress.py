@@ -8,8 +8,8 @@ from mint_cli.compensation.refit import refit
 from mint_cli.compensation.reselect import reselect
 from mint_cli.criterion.elimination import elimination
 from mint_cli.granularity.blocks import blocks
-from mint_cli.network.layers import normalise_inputs, record
 from mint_cli.model.mlp import mlp
+from mint_cli.network.layers import normalise_inputs, record
 from mint_cli.solver.progress import kept_by, once
 from mint_cli.solver.rows import Calibration
 
