@@ -46,10 +46,10 @@ def refit(
 ) -> tuple[Kept, Tensors]:
     """Kept weights W and biases b that minimise Σ weight · eᵀ A e + ridge · tr(A W Wᵀ), layer by layer.
 
-    The sum runs over rows, e = W u + b − t; u is an input patch of the layer, ``inputs`` says in which network: the ``dense`` one, or the one
-    ``pruned`` so far; t the dense network's output there (with pruned inputs plus what the shortcut
-    that it is added to has lost), weight how much the logits feel the position, A how they feel two
-    outputs at once.
+    The sum runs over rows, e = W u + b − t; u is an input patch of the layer, ``inputs`` says in
+    which network: the ``dense`` one, or the one ``pruned`` so far; t the dense network's output there
+    (with pruned inputs plus what the shortcut that it is added to has lost), weight how much the
+    logits feel the position, A how they feel two outputs at once.
     """
     source = rows.stream(images, calibration, rng)
     modules, pruned, changed = weighted_layers(model), deepcopy(model), {}

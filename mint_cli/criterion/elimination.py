@@ -52,9 +52,10 @@ def elimination(
 ) -> dict[str, Estimate]:
     """Information a weight that a layer loses for the logits when the cell goes in its turn.
 
-    Times all the energy that they feel of it: in logits² (``choice.worth``), comparable between layers.  Inputs and targets are those of the dense network.  Every child
-    group grows to the cells of ``depth`` inputs (columns of the flat weight), those that explain most;
-    they are eliminated one by one, and the others score by what they would explain beside them.  Of
+    Times all the energy that they feel of it: in logits² (``choice.worth``), comparable between
+    layers.  Inputs and targets are those of the dense network.  Every child group grows to the cells
+    of ``depth`` inputs (columns of the flat weight), those that explain most; they are eliminated one
+    by one, and the others score by what they would explain beside them.  Of
     coupled channels the losses of all layers that read them are summed, and all are eliminated.
     """
     source = rows.stream(images, calibration, rng)

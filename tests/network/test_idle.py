@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from channels import NETWORKS, PIXELS, Net, conv, filter_cells, images, padded, pooled
+from channels import NETWORKS, Net, conv, filter_cells, images, padded, pooled
 from networks import seeded
 from torch import nn
 
