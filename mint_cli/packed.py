@@ -96,8 +96,8 @@ def load(path: str | Path, model: Callable[..., nn.Module] | None = None) -> nn.
         raise DataError(f"{path} is no whole packed network: {first_line(error)}") from error
     try:
         return rebuilt(header, held, model)
-    except DataError:
-        raise
+    except DataError as error:
+        raise DataError(f"{path} is no whole packed network: {error}") from error
     except Exception as error:  # whatever an edited header makes a network's function do
         told = f"{type(error).__name__}: {first_line(error)}"
         raise DataError(f"{path} is no whole packed network: {told}") from error
