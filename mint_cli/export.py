@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from mint_cli.data.files import read as read_file
 from mint_cli.errors import DataError, sentence
 
 MOST = 2**26  # bytes of a record
+ONNX = ("onnx", "onnxscript", "onnxruntime")  # what format onnx needs
 ENDINGS = {"packed": ".mint.safetensors", "torch": ".pt2", "onnx": ".onnx"}
 
 
@@ -35,24 +37,31 @@ def main(arguments: list[str] | None = None) -> int:
 
 def export(run: Path, kind: str, output: Path | None) -> Path:
     """Write the network of a run; returns the file's path."""
+    if kind == "onnx" and not all(importlib.util.find_spec(name) for name in ONNX):
+        raise DataError(f"format onnx needs {', '.join(ONNX)}: pip install 'mint-cli[onnx]'")
     record = read(run / "record.json")
-    artifact = stored(record, run)
+    try:
+        artifact = stored(record, run)
+        about = described(record, artifact)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{run / 'record.json'} is no whole record: it lacks {error}") from error
     path = output or run / f"network{ENDINGS[kind]}"
     path.parent.mkdir(parents=True, exist_ok=True)
     from mint_cli import packed
     from mint_cli.stage.common import part
 
-    about = described(record, artifact)
-    content = packed.pack(about, part("state", artifact), part("rows", artifact), part("columns", artifact))
+    parts = (part(name, artifact) for name in ("state", "rows", "columns"))
+    content = packed.pack(about, *parts)
     if kind == "packed":
         written(path, content)
     else:
-        packed_path = path.with_name(path.name + ".part")
-        written(packed_path, content)
+        aside = path.with_name(f"{path.stem}.part{path.suffix}")
         try:
-            exported(packed.load(packed_path), about["shape"], kind, path)
+            written(aside, content)
+            exported(packed.load(aside), about["shape"], kind, aside)
+            aside.replace(path)
         finally:
-            packed_path.unlink()
+            aside.unlink(missing_ok=True)
     written(path.with_suffix(".md"), card(record, path, kind).encode())
     return path
 
@@ -76,8 +85,12 @@ def stored(record: dict[str, Any], run: Path):
     store = Path(record["config"]["store"])
     folder = store / stage / record["artifacts"][stage]
     if not folder.is_dir():
-        raise DataError(f"the store {store} no longer holds the network of {run}; the same command makes it again")
-    return load(folder)
+        here = f"the store {store} no longer holds the network of {run}"
+        raise DataError(f"{here}; the same command makes it again")
+    try:
+        return load(folder)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(f"{folder} is damaged ({error}); the same command mends it") from error
 
 
 def described(record: dict[str, Any], artifact) -> dict[str, Any]:
@@ -85,12 +98,13 @@ def described(record: dict[str, Any], artifact) -> dict[str, Any]:
     model = dict(record["config"]["model"])
     target = model.pop("_target_")
     model.pop("_partial_", None)
+    history = ("dataset", "pruner", "seed", "sparsity", "accuracy", "artifacts")
     return {
         "model": target,
         "settings": model,
         "shape": record["images"]["shape"],
         "classes": record["images"]["classes"],
-        "history": {name: record[name] for name in ("dataset", "pruner", "seed", "sparsity", "accuracy", "artifacts")},
+        "history": {name: record[name] for name in history},
     }
 
 
@@ -104,19 +118,17 @@ def exported(network, shape: list[int], kind: str, path: Path) -> None:
         program = torch.export.export(network, (x,), dynamic_shapes=({0: batch},))
         torch.export.save(program, path)
         return
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime
-    except ImportError as error:
-        raise DataError("format onnx needs onnx, onnxscript and onnxruntime: pip install 'mint-cli[onnx]'") from error
-    torch.onnx.export(network, (x,), path, dynamo=True, external_data=False, dynamic_shapes=({0: batch},))
+    import onnxruntime
+
+    sizes = {"dynamic_shapes": ({0: batch},), "external_data": False}
+    torch.onnx.export(network, (x,), path, dynamo=True, **sizes)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     with torch.no_grad():
         wanted = network(x)
     off = float((torch.from_numpy(found) - wanted).abs().max() / wanted.abs().max())
     if off > 1e-4:
-        raise DataError(f"{path} gives outputs that differ by {off:.1e} of the largest logit; it is not to be used")
+        raise DataError(f"onnxruntime's outputs differ by {off:.1e} of the largest logit")
 
 
 def written(path: Path, content: bytes) -> None:
@@ -142,8 +154,8 @@ def card(record: dict[str, Any], path: Path, kind: str) -> str:
     shrink = record.get("shrink")
     size = (
         f"* parameters {shrink['parameters']['masked']:,} before, {shrink['parameters']['shrunken']:,} now\n"
-        f"* multiply-accumulates an image (convolutions and matrix products) {shrink['macs']['masked']:,} before, "
-        f"{shrink['macs']['shrunken']:,} now\n"
+        f"* multiply-accumulates an image (convolutions and matrix products) "
+        f"{shrink['macs']['masked']:,} before, {shrink['macs']['shrunken']:,} now\n"
         if shrink
         else ""
     )

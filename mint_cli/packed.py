@@ -1,4 +1,7 @@
-"""Networks in a file of their own: kept values, what was taken out, and how to build them; nothing in it is executed."""
+"""Networks in a file of their own: kept values, what was taken out, how to build them.
+
+Nothing in such a file is executed.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from mint_cli.errors import DataError
+from mint_cli.errors import DataError, first_line, shortened
 from mint_cli.network import surgery
 from mint_cli.network.layers import normalise_inputs
 from mint_cli.protocol import Tensors
@@ -26,35 +29,39 @@ SPARSE = 0.1  # share of zeros from which on kept values and bits take less than
 
 
 def pack(about: dict[str, Any], state: Tensors, rows: Tensors, columns: Tensors) -> bytes:
-    """The content of a packed file: ``about`` says how to build the network (``model``, ``settings``, ``shape``, ``classes``).
+    """The content of a packed file.
 
+    ``about`` says how to build the network (``model``, ``settings``, ``shape``, ``classes``).
     Tensors with zeros are held as their other values and one bit an element, or one bit for every
     leading pair of axes where whole kernels are zero.
     """
     held: Tensors = {}
+    shapes: dict[str, tuple[list[int], int]] = {}  # and over how many axes the mask goes
+    sizes: dict[str, dict[str, int]] = {}
     for name, value in state.items():
         kept = mask_of(value)
+        shapes[name] = list(value.shape), value.ndim if kept is None else kept.ndim
         if kept is None:
-            held[f"whole/{name}"] = value.contiguous()
+            held[f"whole/{name}"] = value.clone(memory_format=torch.contiguous_format)
         else:
             held[f"bits/{name}"] = bits_of(kept)
             held[f"values/{name}"] = value[kept].contiguous()
     for side, chosen in (("rows", rows), ("columns", columns)):
         held |= {f"{side}/{name}": bits_of(own) for name, own in chosen.items()}
-    shapes = {name: [list(v.shape), v.ndim if (m := mask_of(v)) is None else m.ndim] for name, v in state.items()}
-    sizes = {side: {n: len(own) for n, own in part.items()} for side, part in (("rows", rows), ("columns", columns))}
+        sizes[side] = {name: len(own) for name, own in chosen.items()}
     header = {"format": FORMAT, **about, "shapes": shapes, **sizes}
     return save(held, {"mint": json.dumps(header)})
 
 
 def mask_of(value: Tensor) -> Tensor | None:
-    """Which elements (or leading pairs of axes) of a tensor are not 0.0; None where all values take less."""
-    if value.ndim < 2 or not value.is_floating_point() or float((value == 0).double().mean()) < SPARSE:
+    """Which elements (or pairs of leading axes) are not 0.0; None where all values take less."""
+    if value.ndim < 2 or not value.is_floating_point():
         return None
-    pairs = (value != 0).flatten(2).any(2) if value.ndim > 2 else value != 0
-    if value.ndim > 2 and int(pairs.sum()) * math.prod(value.shape[2:]) == int((value != 0).sum()):
-        return pairs
-    return value != 0
+    kept = (value != 0) | value.signbit()  # −0.0 has a bit of its own
+    if float((~kept).double().mean()) < SPARSE:
+        return None
+    pairs = kept.flatten(2).any(2) if value.ndim > 2 else kept
+    return pairs if int(pairs.sum()) * math.prod(value.shape[2:]) == int(kept.sum()) else kept
 
 
 def bits_of(mask: Tensor) -> Tensor:
@@ -68,7 +75,8 @@ def mask_from(bits: Tensor, shape: list[int]) -> Tensor:
     """The bool tensor of that shape whose bits these are; DataError for too few or too many bytes."""
     count = math.prod(shape)
     if bits.dtype != torch.uint8 or bits.ndim != 1 or len(bits) != -(-count // 8):
-        raise DataError(f"a packed mask of {count} elements must have {-(-count // 8)} bytes, not {list(bits.shape)}")
+        wanted = -(-count // 8)
+        raise DataError(f"a mask of {count} elements must have {wanted} bytes, not {list(bits.shape)}")
     return ((bits[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1).bool().flatten()[:count].view(shape)
 
 
@@ -81,30 +89,50 @@ def load(path: str | Path, model: Callable[..., nn.Module] | None = None) -> nn.
     try:
         with safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {}).get("mint", "null"))
+            if not isinstance(header, dict) or header.get("format") != FORMAT:
+                raise DataError(f"{path} is no packed network: its header does not say {FORMAT}")
             held = {name: file.get_tensor(name) for name in file.keys()}
-    except (OSError, SafetensorError, ValueError) as error:
-        raise DataError(f"{path} is no whole packed network: {str(error).splitlines()[0]}") from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise DataError(f"{path} is no packed network of this package: its header does not say {FORMAT}")
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} is no whole packed network: {first_line(error)}") from error
     try:
         return rebuilt(header, held, model)
-    except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
-        raise DataError(f"{path} is no whole packed network: {type(error).__name__}: {str(error).splitlines()[0]}") from error
+    except DataError as error:
+        raise DataError(f"{path} is no whole packed network: {error}") from error
+    except Exception as error:  # whatever an edited header makes a network's function do
+        told = f"{type(error).__name__}: {first_line(error)}"
+        raise DataError(f"{path} is no whole packed network: {told}") from error
 
 
-def rebuilt(header: dict[str, Any], held: Tensors, model: Callable[..., nn.Module] | None) -> nn.Module:
-    """The network that a header and tensors describe."""
+def rebuilt(
+    header: dict[str, Any], held: Tensors, model: Callable[..., nn.Module] | None
+) -> nn.Module:
+    """The network that a header and tensors describe.
+
+    One of this package's is built without memory for its values: only what the file holds takes any.
+    """
     shape, classes = tuple(int(n) for n in header["shape"]), int(header["classes"])
     if len(shape) != 3 or not all(0 < n <= 10_000 for n in (*shape, classes)):
         raise DataError(f"a network for images of shape {shape} and {classes} classes is none")
-    built = model(shape, classes) if model else own(header["model"])(shape, classes, **header["settings"])
+    if model:
+        built = model(shape, classes)
+    else:
+        with torch.device("meta"):
+            built = own(header["model"])(shape, classes, **header["settings"])
     normalise_inputs(built, (0.0,) * shape[0], (1.0,) * shape[0])
     sides = (
         {n: mask_from(held[f"{side}/{n}"], [int(size)]) for n, size in header[side].items()}
         for side in ("rows", "columns")
     )
     surgery.narrow(built, *sides)
-    built.load_state_dict({name: unpacked(name, held, *header["shapes"][name]) for name in header["shapes"]})
+    wanted, shapes = built.state_dict(), header["shapes"]
+    for name in wanted.keys() | shapes.keys():
+        if name not in wanted or name not in shapes or list(wanted[name].shape) != shapes[name][0]:
+            raise DataError(f"the network has no {name} of the shape that the packed file says")
+    state = {name: unpacked(name, held, *shapes[name]) for name in shapes}
+    for name, value in state.items():
+        if value.dtype != wanted[name].dtype:
+            raise DataError(f"{name} must be {wanted[name].dtype}, not {value.dtype}")
+    built.load_state_dict(state, assign=True)
     return built.eval()
 
 
@@ -112,9 +140,11 @@ def unpacked(name: str, held: Tensors, shape: list[int], axes: int) -> Tensor:
     """One tensor of the state, of that shape, its mask over so many leading axes."""
     if f"whole/{name}" in held:
         return held[f"whole/{name}"]
-    values = held[f"values/{name}"]
+    mask, values = mask_from(held[f"bits/{name}"], shape[:axes]), held[f"values/{name}"]
+    if values.shape != (int(mask.sum()), *shape[axes:]):
+        raise DataError(f"{name} has {list(values.shape)} values, not as many as its mask keeps")
     value = torch.zeros(shape, dtype=values.dtype)
-    value[mask_from(held[f"bits/{name}"], shape[:axes])] = values
+    value[mask] = values
     return value
 
 
@@ -122,7 +152,8 @@ def own(target: str) -> Callable[..., nn.Module]:
     """A network of this package by the name of its function; DataError for any other name."""
     module, _, function = str(target).rpartition(".")
     if module != f"{MODELS}{function}" or not function.isidentifier():
-        raise DataError(f"a packed file may name networks of this package, not {target}; load it with model=…")
+        bound = f"may name networks of this package, not {shortened(target)}"
+        raise DataError(f"a packed file {bound}; load one of your own with model=…")
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:

@@ -7,6 +7,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from mint_cli.errors import DataError
 from mint_cli.network.couplings import depthwise
 from mint_cli.network.layers import CONVOLUTIONS, inference
 from mint_cli.protocol import Cells, Kept
@@ -54,14 +55,21 @@ def take(module: nn.Module, rows: Tensor | None, columns: Tensor | None) -> None
             continue
         chosen = held.detach()
         if rows is not None and len(held) == len(rows):
-            chosen = chosen[rows.to(held.device)]
+            chosen = chosen.index_select(0, places(rows, held))
         if columns is not None and name == "weight":
-            chosen = chosen[:, columns.to(held.device)]
+            if chosen.shape[1] != len(columns):
+                raise DataError(f"{chosen.shape[1]} columns cannot be chosen from by {len(columns)}")
+            chosen = chosen.index_select(1, places(columns, held))
         if isinstance(held, nn.Parameter):
             setattr(module, name, nn.Parameter(chosen.clone(), held.requires_grad))
         else:
             setattr(module, name, chosen.clone())
     resize(module)
+
+
+def places(chosen: Tensor, like: Tensor) -> Tensor:
+    """Where a bool mask is true, int64, on the device of ``like``."""
+    return chosen.nonzero()[:, 0].to(like.device)
 
 
 def resize(module: nn.Module) -> None:

@@ -50,7 +50,7 @@ def agree(model, cells, kept, pixels):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("residual", [False, True])
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", sorted(NETWORKS.keys() - {"split"}))  # cut in halves by number
 def test_masked_and_shrunken_networks_agree_and_cost_what_is_foretold(network, residual, seed):
     model = NETWORKS[network]()
     cells = filter_cells(model, residual)
@@ -82,7 +82,8 @@ def test_numbers_of_channels_in_the_modules_are_those_of_their_tensors():
     assert (small.first.out_channels, small.deep.groups, small.deep.in_channels) == (2, 2, 2)
     assert (small.deep.out_channels, small.last.in_channels, small.last.out_channels) == (4, 4, 3)
     assert (small.out.in_features, small.out.out_features) == (3, 3)
-    small = shrink(NETWORKS["prelu"](), filter_cells(NETWORKS["prelu"]()), {"first": torch.arange(6) < 2})
+    model = NETWORKS["prelu"]()
+    small = shrink(model, filter_cells(model), {"first": torch.arange(6) < 2})
     assert small.act.num_parameters == 2
     small = shrink(NETWORKS["sequential"](), filter_cells(NETWORKS["sequential"]()),
                    {"first": torch.arange(6) < 2, "last": torch.arange(5) < 3})  # fmt: skip
