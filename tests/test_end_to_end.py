@@ -123,7 +123,8 @@ def test_a_sweep_of_18_jobs_trains_3_times_and_scores_9_times_and_makes_a_table_
     assert result.returncode == 0, result.stderr
     assert [len(finished(tmp_path, s)) for s in STAGES] == [3, 9, 18, 18] and len(records(tmp_path)) == 18
     table = subprocess.run(
-        [sys.executable, "-m", "mint_cli.report.table", "outputs/sweeps"], cwd=tmp_path, env={**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT)},
+        [sys.executable, "-m", "mint_cli.report.table", "outputs/sweeps"], cwd=tmp_path,
+        env={**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     rows = [line for line in table.stdout.splitlines() if line.startswith("|")][2:]
