@@ -20,7 +20,9 @@ from mint_cli.report.schema import SCHEMAS, record_of_today, settings_of_today, 
 NAMES = ("dataset", "model", "pruner", "schedule")  # the four groups a user chooses from
 SHARES = ("sparsity.total", "sparsity.of_all_weights")
 PLACES = ("data", "store", "output", "hydra")  # where a run lies is no setting to compare
-APART = ("config", "environment", "artifacts", "seed", "schema", "threads")  # no numbers measured
+APART = (  # of a record, holds no numbers measured
+    *("schema", "seed", "threads", "images", "config", "environment", "artifacts"),
+)
 LARGEST = 4 << 20  # bytes of a file that can be a record
 HUGE = 1e100  # nothing measured is as large
 

@@ -19,12 +19,10 @@ from mint_cli.study import STUDIES, cells
 from mint_cli.study import read as read_study
 
 ROOT = Path(__file__).parents[2]
-BENCHMARKS = ROOT / "outputs" / "benchmarks"
-RESNET56 = BENCHMARKS / "cifar10_resnet56" / "recovery"
-ELIMINATION = RESNET56 / "elimination_global" / "elimination_0.8_0_0"
-EQUAL = RESNET56 / "elimination" / "elimination_0.8_3_0"
-REFIT = RESNET56 / "sequential" / "l1_0.8_0_0"
-WHOLE = BENCHMARKS / "mnist_mlp" / "whole" / "0"
+OLD = Path(__file__).with_name("schema1")  # records of that time
+ELIMINATION, EQUAL, REFIT, WHOLE = (
+    OLD / f"{name}.json" for name in ("elimination", "equal", "refit", "whole")
+)
 
 BLOCKS = {"_target_": "mint_cli.granularity.blocks.blocks", "_partial_": True}
 CALIBRATION = {
@@ -111,8 +109,8 @@ SHARED = (  # settings of pruner that have kept their names
 
 
 def old(place: Path) -> dict[str, Any]:
-    """A tracked record of schema 1."""
-    found = json.loads((place / "record.json").read_text())
+    """A record of schema 1."""
+    found = json.loads(place.read_text())
     assert found["schema"] == 1
     return found
 
@@ -139,7 +137,7 @@ def twin(place: Path) -> dict[str, Any]:
     return measured | new
 
 
-@pytest.mark.parametrize("place", TRANSLATED, ids=lambda p: "/".join(p.parts[-2:]))
+@pytest.mark.parametrize("place", TRANSLATED, ids=lambda p: p.stem)
 def test_an_old_and_a_new_record_of_one_experiment_are_one_row_of_two_seeds(tmp_path, shown, place):
     text = shown(folder(tmp_path, old(place), twin(place)))
     retrained = 100 * old(place)["accuracy"]["retrained"]
@@ -147,7 +145,7 @@ def test_an_old_and_a_new_record_of_one_experiment_are_one_row_of_two_seeds(tmp_
     assert lines(text)[0][0] == "sparsity.total (%)"
 
 
-@pytest.mark.parametrize("place", TRANSLATED, ids=lambda p: "/".join(p.parts[-2:]))
+@pytest.mark.parametrize("place", TRANSLATED, ids=lambda p: p.stem)
 def test_an_old_record_has_exactly_the_settings_that_a_new_one_has(tmp_path, place):
     folder(tmp_path, old(place), twin(place))
     first, second = (read(tmp_path / run / "record.json") for run in ("run0", "run1"))
