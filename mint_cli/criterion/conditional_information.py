@@ -31,7 +31,7 @@ def check(
     im.check_per_class(labels, samples_per_class)
     if features not in FEATURES:
         raise SettingError("features", f"must be one of {', '.join(FEATURES)}", features)
-    for name, own in cells.items():
+    for own in cells.values():
         check_pairs(own)
     refuse("skip", {name: layers[name].blind for name in cells}, "cannot be judged by information")
     for name, own in cells.items():
