@@ -57,7 +57,7 @@ def mask_of(value: Tensor) -> Tensor | None:
     """Which elements (or pairs of leading axes) are not 0.0; None where all values take less."""
     if value.ndim < 2 or not value.is_floating_point():
         return None
-    kept = (value != 0) | value.signbit()  # −0.0 has a bit of its own
+    kept = value != 0  # −0.0 comes back as 0.0: a masked weight may be either
     if float((~kept).double().mean()) < SPARSE:
         return None
     pairs = kept.flatten(2).any(2) if value.ndim > 2 else kept
