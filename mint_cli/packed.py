@@ -91,7 +91,8 @@ def load(path: str | Path, model: Callable[..., nn.Module] | None = None) -> nn.
             header = json.loads((file.metadata() or {}).get("mint", "null"))
             if not isinstance(header, dict) or header.get("format") != FORMAT:
                 raise DataError(f"{path} is no packed network: its header does not say {FORMAT}")
-            held = {name: file.get_tensor(name) for name in file.keys()}
+            # copies: what is left mapped goes with the file when that is replaced
+            held = {name: file.get_tensor(name).clone() for name in file.keys()}
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is no whole packed network: {first_line(error)}") from error
     try:
