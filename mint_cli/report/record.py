@@ -21,7 +21,7 @@ NAMES = ("dataset", "model", "pruner", "schedule")  # the four groups a user cho
 SHARES = ("sparsity.total", "sparsity.of_all_weights")
 PLACES = ("data", "store", "output", "hydra")  # where a run lies is no setting to compare
 APART = ("config", "environment", "artifacts", "seed", "schema", "threads")  # no numbers measured
-LARGEST = 16 << 20  # bytes of a file that can be a record
+LARGEST = 4 << 20  # bytes of a file that can be a record
 HUGE = 1e100  # nothing measured is as large
 
 
@@ -207,7 +207,7 @@ def parsed(raw: dict[str, Any]) -> Record:
     seeds = {key: leaves.pop(key) for key in list(leaves) if is_seed(key)}
     threads = text(raw["threads"]) if raw.get("threads") else ""
     found, lost = numbers({key: value for key, value in raw.items() if key not in APART})
-    rounds = tuple(of_round(one) for one in raw.get("rounds") or ())
+    rounds = tuple(numbers(one)[0] for one in raw.get("rounds") or ())
     shares, finished = denominators(raw), str(raw["finished"])
     of_rounds = {key for one in rounds for key in one}
     words = [*leaves, *leaves.values(), *found, *of_rounds, *shares.values()]
@@ -241,12 +241,6 @@ def without_effect(raw: dict[str, Any], leaves: dict[str, Any]) -> list[str]:
 def is_seed(key: str) -> bool:
     """Whether a setting is a seed, by its name."""
     return key.rpartition(".")[2] in ("seed", "seeds") or key.endswith("_seed")
-
-
-def of_round(tree: dict[str, Any]) -> dict[str, float]:
-    """The numbers of one round; its sparsity is a share of the prunable weights."""
-    found, _ = numbers(tree)
-    return {SHARES[0] if key == "sparsity" else key: value for key, value in found.items()}
 
 
 def unfinished(path: Path) -> str:

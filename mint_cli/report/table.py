@@ -26,8 +26,8 @@ PAIRED = (
     "difference is {} of a row less that of the best row of its data set, model, checkpoint and "
     "sparsity, on the same test images and with the same seeds (their number in brackets); from "
     "low to high it has 95 % over test images, not over other seeds.",
-    "p is McNemar's exact test; with several seeds an image counts for the row that gets it right "
-    "in more of them. Separated are rows with p of at most 5 % after Holm's correction.",
+    "p is that of McNemar's exact test; with several seeds an image counts by the seeds it was won "
+    "in. Separated are rows with p of at most 5 % after Holm's correction.",
 )
 
 
