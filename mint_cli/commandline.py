@@ -200,10 +200,16 @@ class Outputs(Callback):
         Outputs.folder = config.hydra.run.dir
 
     def on_multirun_start(self, config: DictConfig, **settings: Any) -> None:
-        from mint_cli.report import table
-
         Outputs.folder = config.hydra.sweep.dir
-        atexit.register(table.main, [config.hydra.sweep.dir])
+        atexit.register(tabulate, config.hydra.sweep.dir)
+
+
+def tabulate(folder: str) -> None:
+    """Print the table of a sweep's folder, if any of its jobs has begun."""
+    from mint_cli.report import table
+
+    if any(Path(folder).rglob("status.json")):
+        table.main([folder])
 
 
 def message(error: BaseException, overrides: list[str]) -> str | None:

@@ -58,7 +58,8 @@ def export(run: Path, kind: str, output: Path | None) -> Path:
         aside = path.with_name(f"{path.stem}.part{path.suffix}")
         try:
             written(aside, content)
-            exported(packed.load(aside), about["shape"], kind, aside)
+            network = packed.load(aside)
+            exported(network, about["shape"], kind, aside)
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)

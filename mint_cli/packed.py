@@ -57,7 +57,7 @@ def mask_of(value: Tensor) -> Tensor | None:
     """Which elements (or pairs of leading axes) are not 0.0; None where all values take less."""
     if value.ndim < 2 or not value.is_floating_point():
         return None
-    kept = (value != 0) | value.signbit()  # −0.0 has a bit of its own
+    kept = value != 0  # −0.0 comes back as 0.0: a masked weight may be either
     if float((~kept).double().mean()) < SPARSE:
         return None
     pairs = kept.flatten(2).any(2) if value.ndim > 2 else kept
@@ -91,7 +91,8 @@ def load(path: str | Path, model: Callable[..., nn.Module] | None = None) -> nn.
             header = json.loads((file.metadata() or {}).get("mint", "null"))
             if not isinstance(header, dict) or header.get("format") != FORMAT:
                 raise DataError(f"{path} is no packed network: its header does not say {FORMAT}")
-            held = {name: file.get_tensor(name) for name in file.keys()}
+            # copies: what is left mapped goes with the file when that is replaced
+            held = {name: file.get_tensor(name).clone() for name in file.keys()}
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is no whole packed network: {first_line(error)}") from error
     try:

@@ -1,10 +1,11 @@
 """The smaller network: the same outputs, or the masked one and why."""
 
+from functools import partial
+
 import pytest
 import torch
 from channels import NETWORKS, padded
 from experiments import SMALL, network
-from functools import partial
 from networks import seeded
 from torch import nn
 
