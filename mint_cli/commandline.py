@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
+from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_search_path import ConfigSearchPath
@@ -59,6 +60,14 @@ def arguments(argv: list[str]) -> tuple[list[str], list[Path]]:
     if not {"--shell-completion", "-sc"} & set(options):
         overrides = [readable(override, folders) for override in overrides]
     return options + overrides, folders
+
+
+def composed(argv: list[str]) -> DictConfig:
+    """The configuration that ``mint-run`` makes of these arguments, in this process."""
+    overrides, folders = arguments(argv)
+    look_first_in(folders)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", overrides=overrides)
 
 
 def check_folder(folder: Path) -> None:

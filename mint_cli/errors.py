@@ -63,13 +63,18 @@ def sentence(error: BaseException) -> str | None:
         return str(error)
     if is_a(error, "OutOfMemoryError"):
         return (
-            "the GPU ran out of memory; lower schedule.train.batch_size and "
-            "schedule.retrain.batch_size, or pruner.samples_per_class"
+            "the GPU ran out of memory; lower the batch_size of training and retraining, "
+            "or samples_per_class"
         )
     if isinstance(error, OSError) and (error.filename or error.errno):
         reason = os.strerror(error.errno) if error.errno else error
         return f"cannot use {error.filename or 'a file'}: {reason}"
     return None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind where it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def is_a(error: BaseException, name: str) -> bool:

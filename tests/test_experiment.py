@@ -44,10 +44,10 @@ def store(tmp_path):
 BAD = {
     "a setting of a plug-in": ({"criterion": partial(L1, normalize=True)}, "criterion.normalize is no setting of l1"),
     "a missing one": ({"compensation": partial(REFIT.func, inputs="dense")}, "compensation.calibration is needed"),
-    "its type": ({"allocation": partial(CAPPED, cap="all")}, "allocation.cap must be float, not 'all'"),
-    "skip": ({"skip": "fc1"}, "skip must be a list of str, not 'fc1'"),
+    "its type": ({"allocation": partial(CAPPED, cap="all")}, "allocation.cap must be a number, not 'all'"),
+    "skip": ({"skip": "fc1"}, "skip must be a list of texts, not 'fc1'"),
     "seed": ({"seed": -1}, "seed must lie between 0 and .*, not -1"),
-    "a seed that no generator takes": ({"seed": 2**63}, "seed must be int"),
+    "a seed that no generator takes": ({"seed": 2**63}, "seed must be a whole number"),
     "sparsity": ({"sparsity": 1.0}, r"sparsity must lie in \[0, 1\), not 1.0"),
     "no sparsity": ({"sparsity": None}, "sparsity must be a number for allocation capped_quota"),
     "of": ({"of": "some"}, "of must be one of prunable, all"),

@@ -13,6 +13,7 @@ from mint_cli.network.cells import only_weight, rectangles
 from mint_cli.network.replay import Walk
 from mint_cli.protocol import Cells, Estimate, Images, Layer, checked_by
 from mint_cli.solver import choice, rows
+from mint_cli.solver.equations import factor
 from mint_cli.solver.rows import Calibration
 
 
@@ -74,7 +75,7 @@ def rises(layer: choice.Layer, weight: Tensor, resolved: bool) -> Tensor:
     parts = weight[:, order].masked_fill(idle, 0.0).view(-1, parents, size).transpose(0, 1)
     inner = diagonal_blocks(gram, size)
     if resolved:
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+        inverse = torch.cholesky_inverse(factor(gram))
         inner = torch.linalg.inv(diagonal_blocks(inverse, size))
     for rows_of_child in layer.members:
         own = parts[:, rows_of_child]  # (parents, outputs, size)

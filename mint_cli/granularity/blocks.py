@@ -46,6 +46,6 @@ def count(setting: Groups, layer: str, channels: int, name: str) -> int:
             name,
             f"must lie between 1 and {channels}, the channels of layer {layer}",
             value,
-            f"one layer alone is set by '++pruner.{name}={{default: …, {layer}: …}}'",
+            f"one layer alone is set by a mapping, {{default: …, {layer}: …}}",
         )
     return value

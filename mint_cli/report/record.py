@@ -197,6 +197,8 @@ def parsed(raw: dict[str, Any]) -> Record:
     leaves |= {name: raw[name] for name in NAMES if name in raw} | {"seed": raw["seed"]}
     if raw.get("checkpoint"):  # the same content is the same network wherever it lies
         leaves["checkpoint"] = f"{Path(leaves['checkpoint']).name}:{raw['checkpoint'][:8]}"
+    if (raw.get("sparsity") or {}).get("asked", 0) is None:  # a threshold decided
+        leaves["pruner.sparsity"] = None
     idle = without_effect(raw, leaves)
     leaves = {
         key: text(value) for key, value in leaves.items() if not within(key, (*PLACES, *idle))

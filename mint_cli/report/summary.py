@@ -25,8 +25,8 @@ def summary(record: dict[str, Any], path: Path) -> str:
         "sparsity": f"asked {asked}, reached {sparsity['total']:.4f} of {weights['prunable']:,} prunable"
         f" weights ({sparsity['of_all_weights']:.4f} of all {weights['all']:,})",
         "": some(layers),
-        "accuracy": ", ".join(f"{name} {accuracy[name]:.2%}" for name in ("dense", "pruned", "retrained"))
-        + " (test)",
+        "accuracy": ", ".join(f"{name} {value:.2%}" for name, value in accuracy.items()) + " (test)",
+        **({"size": size(record["shrink"])} if record.get("shrink") else {}),
         "reliability": reliability(record["reliability"]),
         "seconds": ", ".join(f"{name} {seconds:.1f}" for name, seconds in record["seconds"].items()),
         "record": str(path),
@@ -34,6 +34,14 @@ def summary(record: dict[str, Any], path: Path) -> str:
     title = " ".join(str(record[name]) for name in ("dataset", "model", "pruner"))
     told = "\n".join(f"  {name:<12}{line}" for name, line in lines.items())
     return f"{title} seed {record['seed']}\n{told}"
+
+
+def size(shrink: dict[str, Any]) -> str:
+    """How much smaller the network has become, or why it has not."""
+    if shrink["reason"]:
+        return f"not smaller: {shrink['reason']}"
+    counts = (f"{name} {shrink[name]['masked']:,} → {shrink[name]['shrunken']:,}" for name in ("parameters", "macs"))
+    return ", ".join(counts) + f", outputs equal to {shrink['difference']:.0e}"
 
 
 def some(layers: list[str]) -> str:

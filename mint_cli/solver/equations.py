@@ -96,20 +96,22 @@ def solve(equations: Normal, support: Tensor) -> Tensor:
 
 
 def factor(gram: Tensor) -> Tensor:
-    """Lower Cholesky factor of a regularised gram (k, k).
+    """Lower Cholesky factors of regularised grams (…, k, k).
 
-    Where a ridge below the rounding of the products leaves it indefinite, more is added: from their
+    Where a ridge below the rounding of the products leaves one indefinite, more is added: from their
     rounding on, ten times as much each time.  Raises DataError for numbers that are not finite.
     """
     root, failed = torch.linalg.cholesky_ex(gram)
-    if not failed:
+    if not failed.any():
         return root
     if not gram.isfinite().all():
         raise DataError("a layer's inputs are not finite: the network's weights have overflowed")
-    more = torch.finfo(torch.float32).eps * gram.diagonal().mean()
-    while failed:
-        root, failed = torch.linalg.cholesky_ex(gram + more * torch.eye(len(gram)).to(gram))
-        more *= 10
+    size = gram.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
+    more = torch.finfo(torch.float32).eps * size * torch.eye(gram.shape[-1]).to(gram)
+    while failed.any():
+        again, still = torch.linalg.cholesky_ex(gram + more)
+        root = torch.where((failed != 0)[..., None, None], again, root)
+        failed, more = torch.where(failed != 0, still, failed), more * 10
     return root
 
 

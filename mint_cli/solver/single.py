@@ -35,7 +35,7 @@ def ready(equations: eq.Normal, metric: Tensor, depth: int) -> Ready:
     """The layer, of which every output ranks ``depth`` columns: all, or those that explain most."""
     inverse = None
     if depth == len(equations.gram):
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(equations.gram)).float().cpu()
+        inverse = torch.cholesky_inverse(eq.factor(equations.gram)).float().cpu()
     gram, cross = equations.gram.float().cpu(), equations.cross.T.float().contiguous().cpu()
     return Ready(gram, cross, metric.float().cpu(), inverse, depth)
 
@@ -78,7 +78,7 @@ def regrown(
     orders, rises, kept = [], [], torch.zeros_like(cross)
     for rows in torch.arange(len(cross)).split(CHUNK):  # an inverse an output is much to hold
         at = names[rows]
-        factor = torch.linalg.cholesky(layer.gram[at[:, :, None], at[:, None, :]].double())
+        factor = eq.factor(layer.gram[at[:, :, None], at[:, None, :]].double())
         full = torch.cholesky_solve(cross[rows].gather(1, at)[:, :, None].double(), factor)
         inverse, left = torch.cholesky_inverse(factor).float(), keep if keep is None else keep[rows]
         lost = gone if gone is None else gone[rows].gather(1, at)

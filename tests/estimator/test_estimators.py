@@ -107,7 +107,7 @@ def test_nan_and_infinity_are_refused_with_side_and_group(plugin, value: float) 
 
 def test_too_few_and_unpaired_samples_are_refused(plugin) -> None:
     child, parent = activations()
-    with pytest.raises(SettingError, match=r"at least \d+ samples .*, not 3"):
+    with pytest.raises(SettingError, match=r"samples must be at least \d+ .*, not 3"):
         estimate(plugin, child[:3], parent[:3])
     with pytest.raises(DataError, match="120 and 119 rows"):
         estimate(plugin, child, parent[:-1])

@@ -127,6 +127,20 @@ def test_one_pair_alone_scores_exactly_as_in_bulk(scale: str) -> None:
             assert conditional_gmi(*triple, np.random.default_rng(0), splits=2, scale=scale) == bulk[c, g]
 
 
+@pytest.mark.parametrize("widths", [(1, 4, 2), (3, 1, 6), (2, 2, 2)])
+def test_scaled_by_block_every_block_counts_as_much_however_many_channels_it_has(widths) -> None:
+    """As without scaling on blocks whose channels have been standardised and divided by √width."""
+    rng = np.random.default_rng(7)
+    blocks = [rng.normal(size=(240, w)) * rng.uniform(0.1, 9, w) for w in widths]
+    blocks[0][:, 0] += blocks[1][:, 0]
+    equal = [(b - b.mean(0)) / b.std(0) / np.sqrt(b.shape[1]) for b in blocks]
+    assert alone(*blocks, scale="block") == alone(*equal, scale="none")
+    standard = [b * np.sqrt(b.shape[1]) for b in equal]
+    assert alone(*blocks, scale="standard") == alone(*standard, scale="none")
+    if len(set(widths)) > 1:
+        assert alone(*blocks, scale="block") != alone(*blocks, scale="standard")
+
+
 def test_splits_are_averaged_and_the_halves_are_disjoint_splits() -> None:
     child, parent, labels = torch.randn(90, 2), torch.randn(90, 2), torch.arange(2)
     whole = gmi(child, parent, labels, labels, np.random.default_rng(0), splits=4, scale="none")

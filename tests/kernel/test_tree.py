@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import minimum_spanning_tree
+from trees import ONES, layer, plain_prim, whole
 
 from mint_cli.errors import DataError
 from mint_cli.kernel import tree
-from mint_cli.kernel.distance import grid, squares
+from mint_cli.kernel.distance import squares
 
 SETS = 300
-ONES = torch.ones(3, dtype=torch.float64)
-
-
-def whole(rng: np.random.Generator, *shape: int, most: int = 4) -> torch.Tensor:
-    """Small whole numbers: full of equal distances and duplicates, and exact in every arithmetic."""
-    return torch.from_numpy(rng.integers(0, most, shape).astype(np.float64))
 
 
 def one_tree(points: torch.Tensor, drop_zero: bool = False) -> np.ndarray:
@@ -35,18 +25,6 @@ def one_tree(points: torch.Tensor, drop_zero: bool = False) -> np.ndarray:
 def lengths(points: torch.Tensor) -> np.ndarray:
     """Squared distances by direct summation."""
     return ((points[:, None] - points[None]) ** 2).sum(-1).numpy()
-
-
-def plain_prim(distance: np.ndarray) -> np.ndarray:
-    """Prim's algorithm as one would write it down, ties to the lowest vertex, then the lowest tree end."""
-    n = len(distance)
-    ends, inside = np.zeros(n, int), [0]
-    while len(inside) < n:
-        edges = [(distance[v, u], v, u) for v in range(n) if v not in inside for u in inside]
-        _, v, u = min(edges)
-        ends[v] = u
-        inside.append(v)
-    return ends
 
 
 def kruskal_weight(distance: np.ndarray) -> float:
@@ -106,14 +84,6 @@ def test_the_published_count_compares_the_column_of_a_stored_edge_with_its_numbe
         assert int(tree.columns_against_counter(ends, first)) == expected
 
 
-def layer(rng: np.random.Generator, n: int, real: bool) -> tuple:
-    """Child (2 + 1 + 3 channels), parents (3 + 1 + 2) and another second half for them."""
-    make = (lambda *s: torch.from_numpy(rng.normal(size=s))) if real else (lambda *s: whole(rng, *s, most=3))
-    child, (parent, _), starts = make(n, 6), grid(make(n, 6)), (torch.tensor([0, 2, 3, 6]), torch.tensor([0, 3, 4, 6]))
-    swapped = torch.cat([parent[: n // 2], parent[n // 2 :][torch.from_numpy(rng.permutation(n - n // 2))]])
-    return child, starts[0], parent, swapped, starts[1]
-
-
 def test_counts_of_all_pairs_are_those_of_trees_built_pair_by_pair() -> None:
     rng = np.random.default_rng(3)
     for real in (False, True):
@@ -128,21 +98,6 @@ def test_counts_of_all_pairs_are_those_of_trees_built_pair_by_pair() -> None:
                     base = base + (column[:, None] - column[None]) ** 2
                 ends = torch.from_numpy(plain_prim(base))
                 assert counts[c, g] == tree.cross_edges(ends, 20)
-
-
-def test_the_number_of_threads_changes_nothing() -> None:
-    import numba
-
-    most = numba.config.NUMBA_NUM_THREADS
-    arguments = layer(np.random.default_rng(4), 60, True)
-    counts = []
-    try:
-        for threads in (1, most):
-            numba.set_num_threads(threads)
-            counts.append(tree.edge_counts(*arguments, ONES, ONES, 30))
-    finally:
-        numba.set_num_threads(most)
-    assert torch.equal(*counts)
 
 
 @pytest.mark.parametrize("once", [False, True])
@@ -177,54 +132,3 @@ def test_negative_distances_and_infinite_coordinates_are_refused() -> None:
     for base, x in ((-1.0, 0.0), (float("nan"), 0.0), (1.0, float("inf"))):
         with pytest.raises(DataError, match="finite coordinates"):
             tree.spanning_trees(torch.full((1, 3, 3), base), torch.full((1, 3), x), torch.tensor([0, 1]), False)
-
-
-INTERPRETED = """
-import numpy as np, torch
-from mint_cli.kernel import cpu, gpu
-from mint_cli.kernel.distance import squares
-rng = np.random.default_rng(0)
-starts = torch.tensor([0, 5, 6])
-for n in (2, 7, 20):
-    for drop_zero in (False, True):
-        for child in (rng.normal(size=(6, n)), rng.integers(0, 3, (6, n))):
-            child = torch.from_numpy(child).float()
-            base = torch.from_numpy(rng.integers(0, 5, (2, n, n))).float()
-            base = base + base.mT
-            expected = [cpu.spanning_trees(part.numpy(), child.numpy(), starts.numpy(), drop_zero, np.arange(n)) for part in base]
-            assert np.array_equal(gpu.spanning_trees(base, child, starts, drop_zero).numpy(), expected)
-for most in (2, 1000):
-    rows, donors = (torch.from_numpy(rng.integers(0, most, (6, n))).double() for n in (9, 12))
-    full = squares(rows.T.contiguous(), donors.T.contiguous())
-    for once in (False, True):
-        expected = cpu.nearest_outside(full.numpy(), rows.numpy(), donors.numpy(), starts.numpy(), once)
-        assert np.array_equal(gpu.nearest_outside(full, rows, donors, starts, once).numpy(), expected)
-full, outs = squares(rows.T, rows.T), [torch.empty(9, 9), torch.empty(9, 9)]
-gpu.joint_part(full, rows[:2], donors[:2, :9].contiguous(), 0.3, 0.7, outs[0])
-cpu.joint_part(full.numpy(), rows[:2].numpy(), donors[:2, :9].contiguous().numpy(), 0.3, 0.7, outs[1].numpy())
-assert torch.equal(*outs)
-"""
-
-
-def test_the_gpu_kernels_find_the_same_trees_and_donors_in_tritons_interpreter() -> None:
-    pytest.importorskip("triton")
-    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", INTERPRETED], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.skipif(not (torch.cuda.is_available() and importlib.util.find_spec("triton")), reason="needs a GPU and Triton")
-@pytest.mark.parametrize("n", [30, 700, 2888])
-def test_the_gpu_counts_what_the_cpu_counts(n: int) -> None:
-    rng = np.random.default_rng(6)
-    for real in (False, True):
-        arguments = layer(rng, n, real)
-        moved = [value.to("cuda") for value in arguments]
-        for read, drop_zero in ((tree.cross_edges, False), (tree.columns_against_counter, True)):
-            counts = tree.edge_counts(*arguments, ONES, ONES, n // 2, read, drop_zero)
-            assert torch.equal(tree.edge_counts(*moved, ONES, ONES, n // 2, read, drop_zero), counts)
-        for once in (False, True):
-            parent, starts = arguments[2], arguments[4]
-            half = parent[: n // 2], parent[n // 2 :][: n // 2]
-            found = tree.nearest_outside(*(side.to("cuda") for side in half), starts.to("cuda"), once)
-            assert torch.equal(found.cpu(), tree.nearest_outside(*half, starts, once))

@@ -123,6 +123,9 @@ def test_a_gram_that_rounding_has_left_indefinite_is_solved_with_as_little_more_
         eq.factor(gram * torch.nan)
     sound = gram + torch.eye(12, dtype=gram.dtype)
     assert torch.equal(eq.factor(sound), torch.linalg.cholesky(sound))
+    worse = gram - 1e-3 * torch.eye(12, dtype=gram.dtype)
+    each = eq.factor(torch.stack([gram, sound, worse]))
+    assert all(torch.equal(root, eq.factor(own)) for root, own in zip(each, (gram, sound, worse), strict=True))
 
 
 def test_outputs_of_one_support_are_one_group_and_those_without_any_are_left_out():

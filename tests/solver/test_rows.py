@@ -13,8 +13,8 @@ from mint_cli.errors import SettingError
 from mint_cli.network.observe import Passage, passage
 from mint_cli.network.replay import Walk
 from mint_cli.protocol import Images, Layer
+from mint_cli.solver import drawn, rows
 from mint_cli.solver import equations as eq
-from mint_cli.solver import rows
 from mint_cli.solver.rows import CLIP, Calibration, Problem, Stream, Survey
 
 SETTINGS = Calibration(100, 16, 0.5, 0.9, 1e-2, 30)
@@ -313,7 +313,8 @@ def test_rows_are_the_patches_and_targets_of_the_drawn_positions(model):
     at = torch.tensor([[3, 0], [15, 7]])
     u, t = rows.rows(model.inner, x, target, at)
     patches = F.unfold(x, 3, padding=1, stride=2)
-    assert torch.equal(u, torch.stack([patches[i, :, p] for i in (0, 1) for p in at[i]]))
+    wanted = torch.stack([patches[i, :, p] for i in (0, 1) for p in at[i]])
+    assert torch.equal(u[:, drawn.flat_order(model.inner)], wanted)
     assert torch.equal(t, torch.stack([target[i].flatten(1)[:, p] for i in (0, 1) for p in at[i]]))
 
 
