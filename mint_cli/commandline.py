@@ -31,9 +31,16 @@ from mint_cli.errors import DataError, SettingError, sentence, shortened
 from mint_cli.signatures import shown
 
 HERE = Path(__file__).parent
-CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"  # in a wheel; in a checkout
+CONF = (
+    HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
+)  # in a wheel; in a checkout
 CHOICES = ("dataset", "model", "pruner", "schedule")  # groups of which every run has one option
-BY_LAYER = ("caps", "groups", "child_groups", "parent_groups")  # settings that may be a mapping from layers
+BY_LAYER = (
+    "caps",
+    "groups",
+    "child_groups",
+    "parent_groups",
+)  # settings that may be a mapping from layers
 PROVIDER = "command-line"  # of configurations, as Hydra calls it
 OWN = (  # of Hydra's settings, those that a configuration of somebody else's may make
     *("mode", "run", "sweep", "sweeper.params", "sweeper.max_batch_size"),
@@ -44,7 +51,7 @@ OWN = (  # of Hydra's settings, those that a configuration of somebody else's ma
 def arguments(argv: list[str]) -> tuple[list[str], list[Path]]:
     """The arguments as Hydra takes them, options first, and the folders of ``--config-dir``.
 
-    What Hydra's grammar does not take as a value (``=`` or a bracket in the name of a file) is meant
+    What Hydra's grammar does not take as a value (``=`` or a bracket in a file's name) is meant
     literally.  SettingError for an argument that sets nothing.
     """
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -71,12 +78,14 @@ def composed(argv: list[str]) -> DictConfig:
 
 
 def check_folder(folder: Path) -> None:
-    """SettingError for a folder of configurations that is none, or whose main configuration would replace ours."""
+    """SettingError for a folder that is none, or whose main configuration would replace ours."""
     if not folder.is_dir():
         raise SettingError("--config-dir", "must name a folder", folder)
     if (folder / "config.yaml").exists():
         hint = "rename it and choose it by --config-name; its defaults may begin with config"
-        raise SettingError(str(folder / "config.yaml"), "has the name of the main configuration", hint=hint)
+        raise SettingError(
+            str(folder / "config.yaml"), "has the name of the main configuration", hint=hint
+        )
 
 
 def readable(override: str, folders: list[Path]) -> str:
@@ -95,7 +104,11 @@ def parse(override: str) -> Override | None:
     """An override as Hydra understands it; None where it does not."""
     try:
         return OverridesParser.create().parse_override(override)
-    except (HydraException, ValueError, RecursionError):  # grammar; numbers of 5,000 digits; 1,000 brackets
+    except (
+        HydraException,
+        ValueError,
+        RecursionError,
+    ):  # grammar; numbers of 5,000 digits; 1,000 brackets
         return None
 
 
@@ -108,7 +121,9 @@ def check_choice(override: Override, folders: list[Path]) -> None:
     if override.is_delete():
         values = [None] if group in CHOICES else []
     else:
-        values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+        values = (
+            list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+        )
     for value in values:
         if not isinstance(value, str):
             options = sorted({file.stem for place in places for file in place.glob("*.yaml")})
@@ -117,7 +132,7 @@ def check_choice(override: Override, folders: list[Path]) -> None:
 
 
 class LookedOver(FileConfigSource):
-    """A folder of configurations of somebody else's: looked over before anything is built of them."""
+    """A folder of somebody else's configurations, looked over before anything is built of them."""
 
     @staticmethod
     def scheme() -> str:
@@ -129,7 +144,9 @@ class LookedOver(FileConfigSource):
         try:
             result = super().load_config(config_path)
         except MarkedYAMLError as error:
-            raise DataError(f"{file}, line {error.problem_mark.line + 1}: {error.problem}") from error
+            raise DataError(
+                f"{file}, line {error.problem_mark.line + 1}: {error.problem}"
+            ) from error
         except OmegaConfBaseException as error:
             raise DataError(f"{file}: {one_line(error)}") from error
         content = OmegaConf.to_container(result.config, resolve=False)
@@ -138,7 +155,7 @@ class LookedOver(FileConfigSource):
 
 
 class Folders(SearchPathPlugin):
-    """Puts the folders of ``--config-dir`` before the package's own: a file of the same name wins."""
+    """Puts the folders of ``--config-dir`` before ours: a file of the same name wins."""
 
     folders: ClassVar[list[Path]] = []
 
@@ -148,27 +165,36 @@ class Folders(SearchPathPlugin):
 
 
 def look_first_in(folders: list[Path]) -> None:
-    """Let Hydra find configurations in these folders before the package's own, the last of them first."""
+    """Let Hydra find configurations in these folders before ours, in the last of them first."""
     Folders.folders = folders
     for plugin in (LookedOver, Folders):
         Plugins.instance().register(plugin)
 
 
 def import_from(runtime: DictConfig) -> None:
-    """Let plug-ins be found beside the folders of ``--config-dir`` and in the current folder, after all that is installed."""
-    own = [Path(source.path).parent for source in runtime.config_sources if source.provider == PROVIDER]
+    """Let plug-ins be found beside the folders of ``--config-dir`` and in the current folder.
+
+    What is installed is found before them.
+    """
+    own = [
+        Path(source.path).parent for source in runtime.config_sources if source.provider == PROVIDER
+    ]
     for folder in (*own, Path(runtime.cwd)):
         if str(folder) not in sys.path:
             sys.path.append(str(folder))
 
 
 def check_hydra(file: Path, config_path: str, package: str | None, content: dict[str, Any]) -> None:
-    """DataError for a configuration that makes Hydra run something: a callback, a handler of its log."""
+    """DataError for a configuration that makes Hydra run something: a callback, a log handler."""
     defaults, settings = content.get("defaults", []), content.get("hydra", {})
     if not isinstance(defaults, list) or not all(map(is_default, defaults)):
         raise DataError(f"{file}: defaults must be a list of names and of group: name")
-    packages = [name.partition("@")[2] for entry in defaults if isinstance(entry, dict) for name in entry]
-    inside = config_path.startswith("hydra/") or any("hydra" in name for name in (*packages, package or ""))
+    packages = [
+        name.partition("@")[2] for entry in defaults if isinstance(entry, dict) for name in entry
+    ]
+    inside = config_path.startswith("hydra/") or any(
+        "hydra" in name for name in (*packages, package or "")
+    )
     if inside or not isinstance(settings, dict):
         raise DataError(f"{file} sets Hydra up, which only the command line may")
     for name, value in settings.items():
@@ -183,12 +209,14 @@ def is_default(entry: Any) -> bool:
     if isinstance(entry, dict) and len(entry) == 1:
         ((group, options),) = entry.items()
         options = options if isinstance(options, list) else [options]
-        return isinstance(group, str) and all(one is None or isinstance(one, str) for one in options)
+        return isinstance(group, str) and all(
+            one is None or isinstance(one, str) for one in options
+        )
     return isinstance(entry, str)
 
 
 class Outputs(Callback):
-    """Knows where a run or sweep writes; at the end of a sweep, however it ends, its table on stdout.
+    """Knows where a run or sweep writes; at a sweep's end, however it comes, prints its table.
 
     The table has rows of what is finished, and below them the jobs that are not, by name.
     """
@@ -213,13 +241,16 @@ def tabulate(folder: str) -> None:
 
 
 def message(error: BaseException, overrides: list[str]) -> str | None:
-    """One sentence for an error that is the user's or the machine's to mend; None for one that is ours."""
+    """One sentence for an error that the user or the machine has to mend; None for one of ours."""
     own = sentence(error)
     if own:
         return own
     cause = error.__cause__
     missing = error if isinstance(error, ConfigKeyError | ConfigAttributeError) else cause
-    if isinstance(missing, ConfigKeyError | ConfigAttributeError) and missing.parent_node is not None:
+    if (
+        isinstance(missing, ConfigKeyError | ConfigAttributeError)
+        and missing.parent_node is not None
+    ):
         return unknown_setting(missing, overrides)
     if isinstance(error, MissingConfigException) and error.options:
         return f"there is no {error.missing_cfg_file}; options: {', '.join(error.options)}"
@@ -227,7 +258,9 @@ def message(error: BaseException, overrides: list[str]) -> str | None:
         swept = next((o for o in map(parse, overrides) if o and o.is_sweep_override()), None)
         if cause is None and swept and swept.input_line and swept.input_line in str(error):
             hint = f"a list is written {swept.get_key_element()}=[…]"
-            return f"{swept.input_line} is a sweep, which needs the option -m (mint-run -m …); {hint}"
+            return (
+                f"{swept.input_line} is a sweep, which needs the option -m (mint-run -m …); {hint}"
+            )
         return message(cause, overrides) if cause and not str(error).strip() else one_line(error)
     if isinstance(error, OmegaConfBaseException):
         return one_line(error)
@@ -244,7 +277,8 @@ def unknown_setting(error: OmegaConfBaseException, overrides: list[str]) -> str:
     parent = where.rstrip(".")
     if parent.rpartition(".")[2] in BY_LAYER:
         layers = str(error.key) if parent.endswith("caps") else f"default: …, {error.key}"
-        return f"there is no setting {error.full_key} yet; a layer is added by '++{parent}={{{layers}: …}}'"
+        hint = f"a layer is added by '++{parent}={{{layers}: …}}'"
+        return f"there is no setting {error.full_key} yet; {hint}"
     hint = f"did you mean {where}{close[0]}?" if close else f"there are {', '.join(known)}"
     if not close and any(o and o.is_sweep_override() for o in map(parse, overrides)):
         # Hydra first composes what all jobs share, the default pruner with it
@@ -254,6 +288,10 @@ def unknown_setting(error: OmegaConfBaseException, overrides: list[str]) -> str:
 
 def one_line(error: BaseException) -> str:
     """The setting that an error is about, and the first line of what it says that is not empty."""
-    lines = [line.strip() for line in str(getattr(error, "msg", None) or error).splitlines() if line.strip()]
+    lines = [
+        line.strip()
+        for line in str(getattr(error, "msg", None) or error).splitlines()
+        if line.strip()
+    ]
     where = getattr(error, "full_key", None)
     return (f"{where}: " if where else "") + (lines[0] if lines else type(error).__name__)

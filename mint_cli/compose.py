@@ -1,4 +1,4 @@
-"""From a configuration (composed, or out of a record) to an experiment; errors in the names that the user types."""
+"""From a configuration, or that of a record, to an experiment; errors named as the user types."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def typed(cfg: DictConfig) -> Iterator[None]:
 
 
 def typed_name(raw: dict[str, Any], setting: str) -> str:
-    """Where the user sets what an experiment calls ``setting``: mounted, then followed through interpolations.
+    """Where the user sets what an experiment calls ``setting``, through mounts and interpolations.
 
     A setting that is nothing but another one (``${pruner.groups}``) is that other one to the user.
     """
@@ -141,7 +141,9 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
         settings = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         where = str(error.full_key or "the configuration")
-        raise SettingError(where, f"cannot be resolved: {str(error.msg).splitlines()[0]}") from error
+        raise SettingError(
+            where, f"cannot be resolved: {str(error.msg).splitlines()[0]}"
+        ) from error
     for path, value in leaves(settings):
         check_leaf(path, value)
     return settings
@@ -160,7 +162,7 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def check_leaf(path: str, value: Any) -> None:
-    """SettingError for what no setting can be: numbers that are not finite or too large, text with the character NUL."""
+    """SettingError for what no setting can be: numbers not finite or too large, text with a NUL."""
     if isinstance(value, float) and not math.isfinite(value):
         raise SettingError(path, "must be a finite number", value)
     if isinstance(value, int) and abs(value) >= 2**63:
@@ -170,7 +172,7 @@ def check_leaf(path: str, value: Any) -> None:
 
 
 def check_settings(settings: dict[str, Any]) -> None:
-    """SettingError for a setting that does not exist, is missing, or is of another type than it may be."""
+    """SettingError for a setting that does not exist, is missing, or is of the wrong type."""
     check_group("", Settings, settings)
     check_group("pruner", Pruner, settings["pruner"])
     check_group("schedule", Schedule, settings["schedule"])
@@ -205,13 +207,15 @@ def settle_precision(schedule: dict[str, Any], device: torch.device) -> None:
 
 
 def build(settings: dict[str, Any], folder: Path = Path()) -> Experiment:
-    """The experiment of plain settings, those of a record among them; threads that are null are 1."""
+    """The experiment of plain settings, a record's among them; threads that are null are 1."""
     from mint_cli.experiment import Experiment
     from mint_cli.network.checkpoint import Checkpoint
     from mint_cli.stage.common import Data
 
     pruner, schedule, start = settings["pruner"], settings["schedule"], settings["checkpoint"]
-    made(pruner["calibration"], "calibration", "pruner.calibration")  # whether or not a plug-in uses it
+    made(
+        pruner["calibration"], "calibration", "pruner.calibration"
+    )  # whether or not a plug-in uses it
     how = (settings["checkpoint_key"], settings["checkpoint_match"], settings["checkpoint_zeros"])
     plugins = {
         name: made(pruner[name], name, f"pruner.{name}")
@@ -220,7 +224,9 @@ def build(settings: dict[str, Any], folder: Path = Path()) -> Experiment:
     return Experiment(
         data=Data(made(settings["dataset"], "dataset", "dataset"), place(settings, "data", folder)),
         model=made(settings["model"], "model", "model"),
-        checkpoint=None if start is None else Checkpoint.of(place(settings, "checkpoint", folder), *how),
+        checkpoint=None
+        if start is None
+        else Checkpoint.of(place(settings, "checkpoint", folder), *how),
         skip=pruner["skip"],
         **plugins,
         sparsity=pruner["sparsity"],
@@ -235,17 +241,19 @@ def build(settings: dict[str, Any], folder: Path = Path()) -> Experiment:
 
 
 def place(settings: dict[str, Any], name: str, folder: Path) -> Path:
-    """A path of the settings, from ``folder`` on where it is relative; SettingError where it is empty."""
+    """A path of the settings, from ``folder`` on if it is relative; SettingError if it is empty."""
     if not settings[name].strip():
         raise SettingError(name, "must be a path", shown(settings[name]))
     return folder / Path(settings[name]).expanduser()
 
 
 def threaded(threads: int | None, experiment: Experiment) -> tuple[int, Experiment]:
-    """Threads as they are set or, where they are null, as the network wants them; and the experiment with them."""
+    """Threads as set or, if null, as the network wants them; and the experiment with them."""
     weights = size_of(experiment.network)
     if threads is None:
-        threads = machine.threads_for(weights, math.prod(experiment.network.pixels), machine.cores())
+        threads = machine.threads_for(
+            weights, math.prod(experiment.network.pixels), machine.cores()
+        )
     return threads, replace(experiment, threads=threads)
 
 
@@ -261,7 +269,9 @@ def size_of(network: Network) -> int:
         model = built(network)
     count = sum(parameter.numel() for parameter in model.parameters())
     if 4 * count > machine.memory():
-        raise SettingError("model", f"has {count:,} weights with these settings, more than the memory holds")
+        raise SettingError(
+            "model", f"has {count:,} weights with these settings, more than the memory holds"
+        )
     return count
 
 

@@ -37,17 +37,21 @@ MARKS = ("_target_", "_partial_")  # keys of a plug-in's settings that are none 
 def made(node: Any, family: str, where: str) -> Any:
     """The plug-in (a partial) or value that a node of a configuration describes.
 
-    ``where`` is the setting that the node is at.  A plug-in's module is imported, and nothing else of
-    it runs; SettingError refuses what is not of the family's shape by its name.
+    ``where`` is the setting that the node is at.  A plug-in's module is imported, and nothing else
+    of it runs; SettingError refuses what is not of the family's shape by its name.
     """
     if not isinstance(node, dict):
-        raise SettingError(where, f"must be a group of settings of the family {family}", shown(node))
+        raise SettingError(
+            where, f"must be a group of settings of the family {family}", shown(node)
+        )
     target = node.get("_target_")
     if not isinstance(target, str):
         bound = f"must name the {kind(family)} as module.name"
         raise SettingError(f"{where}._target_", bound, shown(target))
     settings = {
-        name: setting(value, name, f"{where}.{name}") for name, value in node.items() if name not in MARKS
+        name: setting(value, name, f"{where}.{name}")
+        for name, value in node.items()
+        if name not in MARKS
     }
     if family in VALUES:
         return value_of(family, target, settings, where)
@@ -81,7 +85,9 @@ def value_of(family: str, target: str, settings: dict[str, Any], where: str) -> 
     names = [field.name for field in fields(own)]
     for name in settings:
         if name not in names:
-            raise SettingError(f"{where}.{name}", f"is no setting of a {family}", hint=nearest(name, names))
+            raise SettingError(
+                f"{where}.{name}", f"is no setting of a {family}", hint=nearest(name, names)
+            )
     for name in names:
         if name not in settings:
             raise SettingError(f"{where}.{name}", f"is needed by a {family}")
@@ -96,11 +102,19 @@ def function(target: str, family: str, where: str) -> Any:
     """The plug-in function of that name; SettingError unless it has the family's shape."""
     found = located(target, where)
     if not inspect.isfunction(found):
-        raise SettingError(where, f"must name a {kind(family)}; {target} is a {type(found).__name__}")
-    passed = [p.name for p in inspect.signature(found).parameters.values() if p.kind is p.POSITIONAL_ONLY]
+        raise SettingError(
+            where, f"must name a {kind(family)}; {target} is a {type(found).__name__}"
+        )
+    passed = [
+        p.name for p in inspect.signature(found).parameters.values() if p.kind is p.POSITIONAL_ONLY
+    ]
     if len(passed) != len(PASSED[family]):
-        bound = f"must name a {kind(family)}, which takes ({', '.join(PASSED[family])}, /, *, settings)"
-        raise SettingError(where, f"{bound}; {target} takes ({', '.join([*passed, '/']) if passed else ''})")
+        bound = (
+            f"must name a {kind(family)}, which takes ({', '.join(PASSED[family])}, /, *, settings)"
+        )
+        raise SettingError(
+            where, f"{bound}; {target} takes ({', '.join([*passed, '/']) if passed else ''})"
+        )
     return found
 
 
@@ -114,9 +128,14 @@ def located(target: str, where: str) -> Any:
     except ModuleNotFoundError as error:
         hint = ""
         if error.name and (module == error.name or module.startswith(f"{error.name}.")):
-            hint = "modules are looked for beside the folder of --config-dir and in the current folder"
+            hint = (
+                "modules are looked for beside the folder of --config-dir and in the current folder"
+            )
         raise SettingError(where, f"{target} cannot be imported: {error}", hint=hint) from error
-    except (Exception, SystemExit) as error:  # whatever a module of somebody else's does when it is imported
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # whatever a module of somebody else's does when it is imported
         raise SettingError(
             where, f"{target} cannot be imported: {type(error).__name__}: {shortened(error)}"
         ) from error

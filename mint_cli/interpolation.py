@@ -1,4 +1,4 @@
-"""Interpolations (``${pruner.groups}``) of a plain configuration: where they lead, and what they come to."""
+"""Interpolations (``${pruner.groups}``): where they lead, and what they come to."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from typing import Any
 from mint_cli.errors import SettingError
 
 ALONE = re.compile(r"\$\{([\w.]+)\}")  # a setting that is another one
-INSIDE = re.compile(r"\$\{\s*(?:oc\.[a-z.]+:\s*)?([\w.\[\]]+)\s*[,}]")  # another one named in a setting's text
+INSIDE = re.compile(
+    r"\$\{\s*(?:oc\.[a-z.]+:\s*)?([\w.\[\]]+)\s*[,}]"
+)  # another one named in a setting's text
 PLAIN = re.compile(r"\$\{\s*([\w.\[\]]+)\s*\}")  # of these, those that must be there
 COMPUTED = re.compile(r"\$\{[^{}:]*\$\{")  # another one whose name is itself interpolated
-MOST_TEXT = 100_000  # characters and values of one setting, with everything that it names written out
+MOST_TEXT = (
+    100_000  # characters and values of one setting, with everything that it names written out
+)
 
 Path = tuple[str, ...]
 
@@ -44,24 +48,28 @@ def at(raw: Any, path: Path) -> Any:
 def exists(raw: dict[str, Any], path: Path) -> bool:
     """Whether there is a node at a path, null or not."""
     parent = at(raw, path[:-1])
-    return not path or at(raw, path) is not None or (isinstance(parent, dict) and path[-1] in parent)
+    return (
+        not path or at(raw, path) is not None or (isinstance(parent, dict) and path[-1] in parent)
+    )
 
 
 def check(raw: dict[str, Any]) -> None:
-    """SettingError for a setting that names one that is none, or itself, or comes to more than a configuration may hold.
+    """SettingError for a setting that names none, or itself, or comes to more than may be.
 
     Counted without writing anything out: eighty lines may come to more than any memory holds.
     """
     try:
         total = size(raw, raw, (), {})
     except RecursionError:
-        raise SettingError("the configuration", "names settings by one another without end") from None
+        raise SettingError(
+            "the configuration", "names settings by one another without end"
+        ) from None
     if total > 10 * MOST_TEXT:
         raise SettingError("the configuration", f"comes to more than {10 * MOST_TEXT:,} characters")
 
 
 def size(raw: dict[str, Any], value: Any, path: Path, sizes: dict[Path, float]) -> float:
-    """Characters and values that the node ``value`` at ``path`` comes to; ``sizes`` of the named ones known so far."""
+    """Characters and values that ``value`` at ``path`` comes to; ``sizes`` of named ones so far."""
     if isinstance(value, dict | list):
         pairs = value.items() if isinstance(value, dict) else enumerate(value)
         return 1 + sum(size(raw, one, (*path, str(name)), sizes) for name, one in pairs)
@@ -75,12 +83,14 @@ def size(raw: dict[str, Any], value: Any, path: Path, sizes: dict[Path, float]) 
             raise SettingError(setting, f"names {name}, which is no setting")
     total = len(value) + sum(named(raw, name, path, sizes) for name in INSIDE.findall(value))
     if total > MOST_TEXT:
-        raise SettingError(setting, f"names itself, or comes to more than {MOST_TEXT:,} characters", value)
+        raise SettingError(
+            setting, f"names itself, or comes to more than {MOST_TEXT:,} characters", value
+        )
     return total
 
 
 def named(raw: dict[str, Any], name: str, path: Path, sizes: dict[Path, float]) -> float:
-    """What a setting comes to that another one, at ``path``, names; infinitely much if it names itself."""
+    """What a setting that another, at ``path``, names comes to; without end if it names itself."""
     target = target_of(name, path)
     if target not in sizes:
         sizes[target] = math.inf  # until it is known
@@ -89,7 +99,10 @@ def named(raw: dict[str, Any], name: str, path: Path, sizes: dict[Path, float]) 
 
 
 def target_of(name: str, path: Path) -> Path:
-    """The path that a name means in a setting at ``path``: a leading dot starts at the group that it is in, every further one above."""
+    """The path that a name means in a setting at ``path``.
+
+    A leading dot starts at the group that the setting is in, every further one a group above.
+    """
     above = len(name) - len(name.lstrip("."))
     parts = tuple(part for part in name.replace("[", ".").replace("]", "").split(".") if part)
     return (*path[: max(0, len(path) - above)], *parts) if above else parts

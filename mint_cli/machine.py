@@ -1,4 +1,4 @@
-"""The machine that a run takes place on: device, precision, threads, versions; nothing here computes results."""
+"""The machine that a run takes place on: device, precision, threads, versions."""
 
 from __future__ import annotations
 
@@ -27,23 +27,25 @@ PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "numba", "hydra-core", "m
 def prepare() -> None:
     """Set what libraries read from the process once, before any heavy one is imported.
 
-    Output streams never fail on a character they do not know.  Threads that wait sleep: threads that
-    spin make a run 25 times slower beside another busy process (320 s for 13 s).  numba's compiled
-    functions are kept in a folder that can be written.
+    Output streams never fail on a character they do not know.  Threads that wait sleep: threads
+    that spin make a run 25 times slower beside another busy process (320 s for 13 s).  numba's
+    compiled functions are kept in a folder that can be written.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("KMP_BLOCKTIME", "0")
-    if "NUMBA_CACHE_DIR" not in os.environ and not any(writable(folder) for folder in numba_folders()):
+    if "NUMBA_CACHE_DIR" not in os.environ and not any(
+        writable(folder) for folder in numba_folders()
+    ):
         folder = tempfile.mkdtemp(prefix="mint-cli-numba-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         os.environ["NUMBA_CACHE_DIR"] = folder
 
 
 def numba_folders() -> list[Path]:
-    """Where numba keeps compiled functions of the package: beside them, else in the user's cache."""
+    """Where numba keeps compiled functions of the package: beside them, or in the user's cache."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return [HERE / "kernel" / "__pycache__", Path(cache) / "numba"]
 
@@ -68,7 +70,11 @@ def device_named(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         device = None
-    if device is None or device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index):
+    if (
+        device is None
+        or device.type not in ("cpu", "cuda")
+        or (device.type == "cpu" and device.index)
+    ):
         raise SettingError("device", "must be auto, cpu, cuda or cuda:0, cuda:1, …", name)
     if device.type == "cuda" and not torch.cuda.is_available():
         hint = "use device=auto or device=cpu"
@@ -82,8 +88,9 @@ def device_named(name: str) -> torch.device:
 def fast_precision(device: torch.device) -> str:
     """bfloat16 where the device has units for it, float32 elsewhere.
 
-    Without them every product is emulated: on a CPU with AVX2 alone bfloat16 trains ResNet56 15 times
-    slower than float32 (outputs/benchmarks/training/avx2), and some CPUs fail in the backward pass.
+    Without them every product is emulated: on a CPU with AVX2 alone bfloat16 trains ResNet56 15
+    times slower than float32 (outputs/benchmarks/training/avx2), and some CPUs fail in the backward
+    pass.
     """
     import torch
 
@@ -95,11 +102,13 @@ def fast_precision(device: torch.device) -> str:
 
 
 def cores(limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """CPU cores that this process may use: those it is bound to, fewer where a container has a quota.
+    """CPU cores that this process may use: those it is bound to, fewer if a container has a quota.
 
-    ``limit`` is the file of the quota: microseconds of CPU time in so many microseconds, or ``max``.
+    ``limit`` is the file of the quota: microseconds of CPU time in so many, or ``max``.
     """
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    bound = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     try:
         quota, period = limit.read_text().split()
         return max(1, min(bound, math.ceil(int(quota) / int(period))))
@@ -108,7 +117,7 @@ def cores(limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
 
 
 def threads_for(weights: int, pixels: int, available: int) -> int:
-    """Threads that suit a network of so many weights on images of so many pixels (channels counted).
+    """Threads that suit a network of so many weights on images of so many pixels, all channels.
 
     One for small networks, digits and their multi-layer perceptron among them: their products take
     less time than waking a second thread.  All that are available otherwise.
@@ -128,8 +137,8 @@ def use(device: torch.device, threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    # Read once, when numba is imported.  With more threads than torch has, numba's loops would raise
-    # torch's own number in passing, and its sums would no longer be those that the key says.
+    # Read once, when numba is imported.  With more threads than torch has, numba's loops would
+    # raise torch's own number in passing, and its sums would no longer be those that the key says.
     os.environ.setdefault("NUMBA_NUM_THREADS", str(threads))
     if "mint_cli.kernel.cpu" in sys.modules:
         sys.modules["mint_cli.kernel.cpu"].use_threads(threads)
@@ -162,11 +171,13 @@ def version(package: str) -> str | None:
 
 
 def commit() -> str | None:
-    """Commit of the checkout this package runs from, ``+`` behind it when files differ; None outside one."""
+    """Commit of the checkout that the package runs from, ``+`` if files differ; or None."""
     if not (HERE.parent / "pyproject.toml").exists():
         return None
     try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+        return git("rev-parse", "HEAD") + (
+            "+" if git("status", "--porcelain", "--untracked-files=no") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import sys
 import time
 import traceback
@@ -24,11 +25,13 @@ from mint_cli.report.summary import summary
 
 log = logging.getLogger(__name__)
 
-INTERRUPTED = "interrupted; what is finished stays in the store, the same command goes on from there"
+INTERRUPTED = (
+    "interrupted; what is finished stays in the store, the same command goes on from there"
+)
 
 
 def main() -> None:
-    """Run ``mint-run``: results on success; on bad input or a fault one sentence and exit code 1."""
+    """``mint-run``: results on success; on bad input or a fault one sentence and exit code 1."""
     machine.prepare()
     logging.raiseExceptions = False  # a log that cannot be written stops nothing
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands errors on instead of printing them
@@ -49,11 +52,17 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        if isinstance(error, OSError) and error.filename is None:  # Hydra's own files on a full disk
+        if (
+            isinstance(error, OSError) and error.filename is None
+        ):  # Hydra's own files on a full disk
             error.filename = Outputs.folder
         fail(described(error))
     if failures:
-        fail(failures[0] if len(failures) == 1 else f"{len(failures)} jobs failed, the first: {failures[0]}")
+        fail(
+            failures[0]
+            if len(failures) == 1
+            else f"{len(failures)} jobs failed, the first: {failures[0]}"
+        )
 
 
 def fail(text: str) -> None:
@@ -71,7 +80,7 @@ def described(error: BaseException) -> str:
 
 
 def attempt(cfg: DictConfig) -> list[str]:
-    """Carry out one job and keep its record and how it ended; returns why it failed, nothing if it did not."""
+    """Carry out one job, keep its record and how it ended; returns why it failed, if it did."""
     folder, began = Path(HydraConfig.get().runtime.output_dir), time.time()
 
     def status(state: str, **more: Any) -> None:
@@ -82,7 +91,7 @@ def attempt(cfg: DictConfig) -> list[str]:
         record = carry_out(cfg)
         write(folder / "record.json", record)
         status("completed")
-        log.info("%s", summary(record, folder / "record.json"))
+        log.info("%s", summary(record, folder / "record.json", control(HydraConfig.get())))
     except (Exception, SystemExit) as error:
         told = described(error)
         with suppress(OSError):  # a disk that is full already said so
@@ -119,8 +128,18 @@ def carry_out(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
+def control(settings: DictConfig) -> str | None:
+    """The command that prunes at random instead; None in a sweep, and where a pruner was set up."""
+    overrides = list(settings.overrides.task)
+    if settings.mode == RunMode.MULTIRUN or any(
+        "pruner" in name.partition("=")[0] for name in overrides
+    ):
+        return None
+    return shlex.join(["mint-run", *overrides, "pruner=random"])
+
+
 def write(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON aside, under a name of its own, and rename it into place; an OSError names the file."""
+    """Write JSON aside, under a name of its own, then rename it; an OSError names the file."""
     files.put(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 

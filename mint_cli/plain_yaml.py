@@ -20,7 +20,9 @@ PLAIN = {PREFIX + kind for kind in ("str", "int", "float", "bool", "null", "seq"
 KEYS = {PREFIX + kind for kind in ("str", "int", "merge")}
 NUMBERS = {PREFIX + kind for kind in ("int", "float")}
 LOADER = yaml.SafeLoader("")
-FAST = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same events, from libyaml where it is there
+FAST = getattr(
+    yaml, "CSafeLoader", yaml.SafeLoader
+)  # the same events, from libyaml where it is there
 
 
 @dataclass
@@ -42,13 +44,15 @@ class Open:
 def check(path: Path) -> None:
     """DataError with file and line unless the file is a small UTF-8 YAML file of one plain mapping.
 
-    Aliases are counted as often as they stand for something, never written out: what is refused here
-    (a list of a billion elements in nine lines) would never end where it is read.
+    Aliases are counted as often as they stand for something, never written out: what is refused
+    here (a list of a billion elements in nine lines) would never end where it is read.
     """
     with path.open("rb") as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
-        raise DataError(f"{path} is larger than {MOST_BYTES:,} bytes, the most that a configuration may have")
+        raise DataError(
+            f"{path} is larger than {MOST_BYTES:,} bytes, the most that a configuration may have"
+        )
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
@@ -60,7 +64,9 @@ def check(path: Path) -> None:
         raise DataError(f"{path}, line {error.line}: {error}") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise DataError(f"{path}, line {mark.line + 1 if mark else 1}: {error.problem or error}") from error
+        raise DataError(
+            f"{path}, line {mark.line + 1 if mark else 1}: {error.problem or error}"
+        ) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise DataError(f"{path}, line {line}: a character that YAML does not allow") from error
@@ -90,7 +96,9 @@ def look_over(events: Iterator[yaml.Event]) -> None:
                 anchors.pop(event.anchor or "", None)
                 stack.append(Open(event.anchor, isinstance(event, yaml.MappingStartEvent)))
                 if len(stack) > MOST_DEPTH:
-                    raise Refused(event, f"more than {MOST_DEPTH} mappings and lists inside one another")
+                    raise Refused(
+                        event, f"more than {MOST_DEPTH} mappings and lists inside one another"
+                    )
             else:
                 values = values_of(event, anchors)
                 anchors[event.anchor or ""] = values
@@ -110,7 +118,9 @@ def values_of(event: yaml.NodeEvent, anchors: dict[str, int]) -> int:
     if not isinstance(event, yaml.AliasEvent):
         return 1
     if event.anchor not in anchors:
-        raise Refused(event, f"alias *{event.anchor} stands for nothing that has come to its end before")
+        raise Refused(
+            event, f"alias *{event.anchor} stands for nothing that has come to its end before"
+        )
     return anchors[event.anchor]
 
 
@@ -122,7 +132,9 @@ def check_place(stack: list[Open], event: yaml.NodeEvent) -> None:
     if not parent.at_key:
         return
     if not isinstance(event, yaml.ScalarEvent) or tag(event) not in KEYS:
-        shown = repr(event.value) if isinstance(event, yaml.ScalarEvent) else "a list, mapping or alias"
+        shown = (
+            repr(event.value) if isinstance(event, yaml.ScalarEvent) else "a list, mapping or alias"
+        )
         raise Refused(event, f"a key must be text or a whole number, not {shown or 'null'}")
     if event.value in parent.keys:
         raise Refused(event, f"key {event.value!r} is there twice")
@@ -141,7 +153,9 @@ def check_tag(event: yaml.NodeEvent) -> None:
     found = tag(event)
     written = not isinstance(event, yaml.AliasEvent) and event.tag
     if found not in PLAIN or (written and not isinstance(event, yaml.ScalarEvent)):
-        raise Refused(event, f"a value of type {found.removeprefix(PREFIX)}: there may be plain values only")
+        raise Refused(
+            event, f"a value of type {found.removeprefix(PREFIX)}: there may be plain values only"
+        )
     if isinstance(event, yaml.ScalarEvent) and found != PREFIX + "merge":
         if found in NUMBERS and len(event.value) > MOST_DIGITS:
             raise Refused(event, f"a number of more than {MOST_DIGITS} digits")
@@ -160,5 +174,7 @@ def tag(event: yaml.NodeEvent) -> str:
         return event.tag
     if isinstance(event, yaml.ScalarEvent):
         found = LOADER.resolve(yaml.ScalarNode, event.value, event.implicit)
-        return PREFIX + "str" if found == PREFIX + "timestamp" else found  # OmegaConf knows no dates
+        return (
+            PREFIX + "str" if found == PREFIX + "timestamp" else found
+        )  # OmegaConf knows no dates
     return PREFIX + ("map" if isinstance(event, yaml.MappingStartEvent) else "seq")

@@ -22,12 +22,14 @@ WORDS = {  # what the user writes: one, many
 
 
 def bind(plugin: partial) -> None:
-    """Compare a plug-in's settings with its function's signature; SettingError names the setting and the nearest one."""
+    """Compare a plug-in's settings with its signature; SettingError names the nearest one."""
     parameters = inspect.signature(plugin.func).parameters.values()
     settings = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     for name, value in plugin.keywords.items():
         if name not in settings:
-            raise SettingError(name, f"is no setting of {plugin.func.__name__}", hint=nearest(name, settings))
+            raise SettingError(
+                name, f"is no setting of {plugin.func.__name__}", hint=nearest(name, settings)
+            )
         if isinstance(value, partial):
             with owned(name):
                 bind(value)
@@ -38,14 +40,14 @@ def bind(plugin: partial) -> None:
 
 
 def check_types(annotated: Any, values: dict[str, Any]) -> None:
-    """SettingError for the first value that is not of its annotated type; a whole number passes for a float."""
+    """SettingError for the first value not of its annotated type; a whole number is a float too."""
     for name, hint in get_type_hints(annotated).items():
         if name in values and not fits(values[name], hint):
             raise SettingError(name, f"must be {described(hint)}", shown(values[name]))
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of a type the hint allows, contents of lists and mappings too; nan is no number."""
+    """Whether a value is of a type the hint allows, contents too; nan is no number."""
     kind, inside = get_origin(hint) or hint, get_args(hint)
     if kind is UnionType:
         return any(fits(value, one) for one in inside)
@@ -55,7 +57,9 @@ def fits(value: Any, hint: Any) -> bool:
         return False
     if isinstance(value, int) and abs(value) >= 2**63:
         return False  # no tensor, no generator and no file takes it
-    contents = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    contents = (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    )
     return all(fits(one, inside[-1]) for one in contents) if inside else True
 
 

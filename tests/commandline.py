@@ -13,7 +13,10 @@ from omegaconf import DictConfig
 from mint_cli import commandline
 
 ROOT = Path(__file__).parent.parent
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}  # small networks gain nothing by more
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+}  # small networks gain nothing by more
 
 
 def composed(*arguments_typed: str) -> DictConfig:

@@ -45,7 +45,10 @@ def test_every_folder_of_configurations_counts_from_the_current_one(tmp_path, mo
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert arguments(["--config-dir", "one", "-cd", "two"])[1] == [tmp_path / "one", tmp_path / "two"]
+    assert arguments(["--config-dir", "one", "-cd", "two"])[1] == [
+        tmp_path / "one",
+        tmp_path / "two",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -74,12 +77,21 @@ def test_what_the_grammar_does_not_take_is_meant_literally(override, value):
         (["pruner=[gmi,l1]"], r"pruner must be one of .*, not \['gmi', 'l1'\]"),
         (["~pruner"], "pruner must be one of .*, not null"),
         (["experiment=5"], "experiment must be one of .*, not 5"),
-        (["estimator@pruner.criterion.estimator=null"], "estimator@pruner.criterion.estimator must be one of .*ksg"),
-        (["pruner.sparsty=0.5"], "there is no setting pruner.sparsty; did you mean pruner.sparsity?"),
+        (
+            ["estimator@pruner.criterion.estimator=null"],
+            "estimator@pruner.criterion.estimator must be one of .*ksg",
+        ),
+        (
+            ["pruner.sparsty=0.5"],
+            "there is no setting pruner.sparsty; did you mean pruner.sparsity?",
+        ),
         (["sed=1"], "there is no setting sed; did you mean seed?"),
         (["pruner.caps={fc2: 0.5}"], r"a layer is added by '\+\+pruner.caps=\{fc2: …\}'"),
         (["pruner.groups.fc3=5"], "pruner.groups"),
-        (["seed=0,1"], r"seed=0,1 is a sweep, which needs the option -m .*; a list is written seed=\[…\]"),
+        (
+            ["seed=0,1"],
+            r"seed=0,1 is a sweep, which needs the option -m .*; a list is written seed=\[…\]",
+        ),
         (["seed=range(3)"], r"seed=range\(3\) is a sweep, which needs the option -m"),
         (["foo bar"], "foo bar sets nothing; a setting is written name=value"),
         (["=3"], "=3 sets nothing"),
@@ -90,7 +102,9 @@ def test_what_the_grammar_does_not_take_is_meant_literally(override, value):
         (["--config-dir", "."], "config.yaml has the name of the main configuration; rename it"),
     ],
 )
-def test_a_command_line_that_cannot_be_composed_fails_with_one_sentence(typed, sentence, tmp_path, monkeypatch):
+def test_a_command_line_that_cannot_be_composed_fails_with_one_sentence(
+    typed, sentence, tmp_path, monkeypatch
+):
     import re
 
     monkeypatch.chdir(tmp_path)
@@ -149,14 +163,34 @@ def test_a_main_configuration_of_ones_own_may_begin_with_the_packages(tmp_path):
         ("pruner/mine", "a: [1\n", "pruner/mine.yaml, line 2: "),
         ("pruner/mine", "a: 1\na: 2\n", "line 2: key 'a' is there twice"),
         ("pruner/mine", "defaults: [l2]\n", "pruner/l2"),
-        ("pruner/mine", "defaults: {a: 1}\n", "mine.yaml: defaults must be a list of names and of group: name"),
-        ("pruner/mine", "defaults: 5\n", "mine.yaml: defaults must be a list of names and of group: name"),
-        ("pruner/mine", "defaults: [[1]]\n", "mine.yaml: defaults must be a list of names and of group: name"),
-        ("pruner/mine", "defaults: [{5: 6}]\n", "mine.yaml: defaults must be a list of names and of group: name"),
+        (
+            "pruner/mine",
+            "defaults: {a: 1}\n",
+            "mine.yaml: defaults must be a list of names and of group: name",
+        ),
+        (
+            "pruner/mine",
+            "defaults: 5\n",
+            "mine.yaml: defaults must be a list of names and of group: name",
+        ),
+        (
+            "pruner/mine",
+            "defaults: [[1]]\n",
+            "mine.yaml: defaults must be a list of names and of group: name",
+        ),
+        (
+            "pruner/mine",
+            "defaults: [{5: 6}]\n",
+            "mine.yaml: defaults must be a list of names and of group: name",
+        ),
         ("pruner/mine", "defaults: [mine]\n", "configurations name one another"),
         ("pruner/mine", "a: {<<: 3}\n", "mine.yaml, line 1: expected a mapping"),
         ("pruner/mine", "a: ${\n", "mine.yaml: a: no viable alternative"),
-        ("pruner/mine", "# @package _global_\nhydra: 5\n", "sets Hydra up, which only the command line may"),
+        (
+            "pruner/mine",
+            "# @package _global_\nhydra: 5\n",
+            "sets Hydra up, which only the command line may",
+        ),
         ("pruner/mine", "# @package hydra.callbacks.mine\n_target_: os.getcwd\n", "sets Hydra up"),
         ("pruner/mine", "defaults: ['/estimator@hydra.callbacks.x': gmi]\n", "sets Hydra up"),
         ("hydra/job_logging/mine", "root: {handlers: []}\n", "there is no pruner/mine"),
@@ -172,7 +206,9 @@ def test_a_main_configuration_of_ones_own_may_begin_with_the_packages(tmp_path):
         ),
     ],
 )
-def test_a_configuration_of_somebody_elses_that_is_broken_or_sets_hydra_up_is_refused(tmp_path, name, text, sentence):
+def test_a_configuration_of_somebody_elses_that_is_broken_or_sets_hydra_up_is_refused(
+    tmp_path, name, text, sentence
+):
     import re
 
     found = failed(mine(tmp_path, name, text), "pruner=mine")
@@ -186,16 +222,22 @@ def test_hydras_own_groups_are_not_taken_from_a_folder_of_somebody_elses(tmp_pat
 
 
 def test_a_configuration_may_name_its_folders_and_its_sweep(tmp_path):
-    text = "# @package _global_\nhydra: {mode: MULTIRUN, sweep: {dir: x}, sweeper: {params: {seed: '1,2'}}}\n"
+    own = "{mode: MULTIRUN, sweep: {dir: x}, sweeper: {params: {seed: '1,2'}}}"
+    text = f"# @package _global_\nhydra: {own}\n"
     option = mine(tmp_path, "experiment/mine", text)
     assert composed(option, "experiment=mine").seed == 0
 
 
-def test_plug_ins_are_found_beside_the_folder_and_in_the_current_one_after_what_is_installed(monkeypatch, tmp_path):
+def test_plug_ins_are_found_beside_the_folder_and_in_the_current_one_after_what_is_installed(
+    monkeypatch, tmp_path
+):
     import sys
 
     monkeypatch.setattr(sys, "path", ["first"])
-    sources = [SimpleNamespace(provider="main", path="/ours"), SimpleNamespace(provider="command-line", path="/a/conf")]
+    sources = [
+        SimpleNamespace(provider="main", path="/ours"),
+        SimpleNamespace(provider="command-line", path="/a/conf"),
+    ]
     runtime = SimpleNamespace(config_sources=sources, cwd="/here")
     import_from(runtime)
     import_from(runtime)
@@ -210,7 +252,10 @@ def test_a_file_system_that_refuses_is_told_with_the_path(tmp_path):
     try:
         os.open(tmp_path / "absent" / "file", os.O_RDONLY)
     except OSError as error:
-        assert message(error, []) == f"cannot use {tmp_path / 'absent' / 'file'}: No such file or directory"
+        assert (
+            message(error, [])
+            == f"cannot use {tmp_path / 'absent' / 'file'}: No such file or directory"
+        )
 
 
 def test_interpolated_settings_keep_their_interpolation():

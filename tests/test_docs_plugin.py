@@ -11,13 +11,20 @@ from mint_cli.commandline import Folders, message
 from mint_cli.compose import job_of, typed
 
 PAGE = (ROOT / "docs" / "plugin.md").read_text()
-QUICK = ("model.hidden=[20]", "schedule.train.epochs=1", "schedule.retrain.epochs=0", "pruner.calibration.images=100")
+QUICK = (
+    "model.hidden=[20]",
+    "schedule.train.epochs=1",
+    "schedule.retrain.epochs=0",
+    "pruner.calibration.images=100",
+)
 
 
 @pytest.fixture
 def folder(tmp_path):
     """The files that the page shows, where it says that they lie."""
-    for name, text in re.findall(r"^`([\w./]+)`:\n\n```\w+\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE):
+    for name, text in re.findall(
+        r"^`([\w./]+)`:\n\n```\w+\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     yield tmp_path
@@ -40,11 +47,18 @@ def test_the_first_command_of_the_page_runs_from_its_folder_alone(folder):
 
 def test_the_second_command_is_refused_as_the_page_says_and_the_third_sweeps_the_exponent(folder):
     refused = mint_run(folder, *commands()[1], *QUICK)
-    assert refused.returncode == 1 and "exponent" in refused.stderr.strip() and refused.stderr.count("\n") == 1
+    assert (
+        refused.returncode == 1
+        and "exponent" in refused.stderr.strip()
+        and refused.stderr.count("\n") == 1
+    )
     swept = mint_run(folder, *commands()[2], *QUICK)
     assert swept.returncode == 0, swept.stderr
     records = [json.loads(p.read_text()) for p in folder.rglob("record.json")]
-    assert sorted(record["config"]["pruner"]["criterion"]["exponent"] for record in records) == [1, 2]
+    assert sorted(record["config"]["pruner"]["criterion"]["exponent"] for record in records) == [
+        1,
+        2,
+    ]
 
 
 def test_the_check_that_the_page_shows_refuses_what_it_says(folder, monkeypatch):
@@ -65,6 +79,12 @@ def test_the_check_that_the_page_shows_refuses_what_it_says(folder, monkeypatch)
 
 
 def test_the_page_lists_every_family_with_what_it_is_passed():
-    rows = [[cell.strip(" `") for cell in line.split("|")[1:3]] for line in PAGE.splitlines() if line.startswith("| ")]
-    listed = {family: tuple(passed.split(", ")) for family, passed in rows if family in families.PASSED}
+    rows = [
+        [cell.strip(" `") for cell in line.split("|")[1:3]]
+        for line in PAGE.splitlines()
+        if line.startswith("| ")
+    ]
+    listed = {
+        family: tuple(passed.split(", ")) for family, passed in rows if family in families.PASSED
+    }
     assert listed == families.PASSED

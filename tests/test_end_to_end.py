@@ -1,4 +1,4 @@
-"""Whole runs as a user types them, each in a folder of its own: the same result however they come about."""
+"""Whole runs as a user types them: the same result however they come about."""
 
 import hashlib
 import json
@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 from commandline import ONE_THREAD, ROOT, mint_run, mnist_root
 
-SMALL = ("model.hidden=[40,20]", "pruner.groups=5", "pruner.calibration.images=200", "pruner.samples_per_class=20")
+SMALL = (
+    "model.hidden=[40,20]",
+    "pruner.groups=5",
+    "pruner.calibration.images=200",
+    "pruner.samples_per_class=20",
+)
 QUICK = (*SMALL, "schedule.train.epochs=1", "schedule.retrain.epochs=1")
 STAGES = ("train", "score", "prune", "retrain", "evaluate")
 ENVIRONMENT = {**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT)}
@@ -23,7 +28,9 @@ def records(folder: Path) -> list[dict]:
 
 
 def finished(folder: Path, stage: str) -> list[Path]:
-    return [p for p in (folder / "outputs" / "store" / stage).glob("*") if not p.name.startswith(".")]
+    return [
+        p for p in (folder / "outputs" / "store" / stage).glob("*") if not p.name.startswith(".")
+    ]
 
 
 def untimed(record: dict) -> dict:
@@ -48,13 +55,32 @@ def done(tmp_path_factory):
 def test_a_run_ends_with_a_summary_and_a_record(done):
     folder, output = done
     (record,) = records(folder)
-    for word in ("sparsity", "asked 0.8000, reached 0.8", "dense", "pruned", "retrained", "seconds", "record.json"):
+    for word in (
+        "sparsity",
+        "asked 0.8000, reached 0.8",
+        "dense",
+        "pruned",
+        "retrained",
+        "seconds",
+        "record.json",
+    ):
         assert word in output
-    assert (record["dataset"], record["model"], record["pruner"], record["seed"]) == ("digits", "mlp", "elimination", 0)
+    assert (record["dataset"], record["model"], record["pruner"], record["seed"]) == (
+        "digits",
+        "mlp",
+        "elimination",
+        0,
+    )
     layers = {"fc1", "fc2", "fc3"}
     assert layers == set(record["sparsity"]["layers"]) == set(record["reliability"]["layers"])
-    assert abs(record["sparsity"]["total"] - 0.8) < 128 / record["weights"]["prunable"]  # within one block
-    assert record["sparsity"]["zeros"] == record["sparsity"]["of_all_weights"] == record["sparsity"]["total"]
+    assert (
+        abs(record["sparsity"]["total"] - 0.8) < 128 / record["weights"]["prunable"]
+    )  # within one block
+    assert (
+        record["sparsity"]["of_all_weights"]
+        == record["sparsity"]["total"]
+        <= record["sparsity"]["zeros"]
+    )
     assert record["weights"]["all"] == 64 * 40 + 40 * 20 + 20 * 10
     assert all(0 <= record["accuracy"][k] <= 1 for k in ("dense", "pruned", "retrained"))
     assert set(STAGES) <= set(record["seconds"])
@@ -84,7 +110,9 @@ def test_the_same_command_elsewhere_gives_byte_identical_artifacts(done, tmp_pat
     folder, _ = done
     assert mint_run(tmp_path, *QUICK).returncode == 0
     for stage in STAGES:
-        one, other = (sorted(finished(where, stage), key=lambda p: p.name) for where in (folder, tmp_path))
+        one, other = (
+            sorted(finished(where, stage), key=lambda p: p.name) for where in (folder, tmp_path)
+        )
         assert [p.name for p in one] == [p.name for p in other] and one
         for a, b in zip(one, other, strict=True):
             for name in ("tensors.safetensors", "metrics.json", "checksums.json"):
@@ -92,7 +120,9 @@ def test_the_same_command_elsewhere_gives_byte_identical_artifacts(done, tmp_pat
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_run_killed_in_any_stage_and_run_again_gives_the_record_of_an_undisturbed_one(done, tmp_path, stage):
+def test_a_run_killed_in_any_stage_and_run_again_gives_the_record_of_an_undisturbed_one(
+    done, tmp_path, stage
+):
     folder, _ = done
     killer = (
         "import functools, os, signal, mint_cli.experiment as experiment\n"
@@ -127,19 +157,36 @@ def test_a_training_killed_between_epochs_goes_on_and_ends_as_if_undisturbed(tmp
     assert untimed(records(cut)[0]) == untimed(records(whole)[0])
 
 
-def test_a_sweep_of_18_jobs_trains_3_times_and_scores_9_times_and_makes_a_table_of_six_rows(tmp_path):
-    result = mint_run(tmp_path, "-m", "pruner=gmi,l1,random", "pruner.sparsity=0.5,0.9", "seed=0,1,2", *QUICK)
+def test_a_sweep_of_18_jobs_trains_3_times_and_scores_9_times_and_makes_a_table_of_six_rows(
+    tmp_path,
+):
+    result = mint_run(
+        tmp_path, "-m", "pruner=gmi,l1,random", "pruner.sparsity=0.5,0.9", "seed=0,1,2", *QUICK
+    )
     assert result.returncode == 0, result.stderr
-    assert [len(finished(tmp_path, s)) for s in STAGES[:-1]] == [3, 9, 18, 18] and len(records(tmp_path)) == 18
+    assert [len(finished(tmp_path, s)) for s in STAGES[:-1]] == [3, 9, 18, 18] and len(
+        records(tmp_path)
+    ) == 18
     rows = [line for line in result.stdout.splitlines() if line.startswith("|")][2:]
     assert len(rows) == 6 and all("(3)" in row for row in rows), result.stdout
 
 
-def test_at_equal_quotas_and_with_the_same_refit_elimination_keeps_more_than_l1_and_l1_more_than_random(tmp_path):
-    same = ("pruner.sparsity=0.9", "schedule.retrain.epochs=0", "allocation@pruner.allocation=layer_quota")
+def test_at_equal_quotas_with_the_same_refit_elimination_keeps_more_than_l1_and_that_than_random(
+    tmp_path,
+):
+    same = (
+        "pruner.sparsity=0.9",
+        "schedule.retrain.epochs=0",
+        "allocation@pruner.allocation=layer_quota",
+    )
     assert mint_run(tmp_path, "pruner=elimination", *same).returncode == 0
     for pruner in ("l1", "random"):
-        assert mint_run(tmp_path, f"pruner={pruner}", "compensation@pruner.compensation=refit", *same).returncode == 0
+        assert (
+            mint_run(
+                tmp_path, f"pruner={pruner}", "compensation@pruner.compensation=refit", *same
+            ).returncode
+            == 0
+        )
     kept = {record["pruner"]: record["accuracy"]["pruned"] for record in records(tmp_path)}
     assert kept["elimination"] > kept["l1"] + 0.05 > kept["random"] + 0.05
 
@@ -155,7 +202,7 @@ def test_an_interrupted_job_of_a_sweep_is_named_below_its_table(tmp_path):
     job = subprocess.Popen(
         [sys.executable, "-m", "mint_cli.main", "-m", *settings, "hydra.sweep.dir=sweep"],
         cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # jobs may ignore it
     )  # fmt: skip
     try:
         while not (tmp_path / "sweep" / "1" / "status.json").exists():
@@ -170,13 +217,21 @@ def test_an_interrupted_job_of_a_sweep_is_named_below_its_table(tmp_path):
 def test_missing_data_is_told_with_the_files_that_are_expected(tmp_path):
     nowhere = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
     result = mint_run(tmp_path, "dataset=mnist", "data=nowhere", **nowhere)
-    assert result.returncode == 1 and "nowhere/MNIST/raw" in result.stderr and "train-images-idx3-ubyte" in result.stderr
+    assert (
+        result.returncode == 1
+        and "nowhere/MNIST/raw" in result.stderr
+        and "train-images-idx3-ubyte" in result.stderr
+    )
 
 
 def test_a_store_that_cannot_be_written_is_reported_with_its_path(tmp_path):
     (tmp_path / "file").write_text("in the way")
     result = mint_run(tmp_path, *QUICK, "store=file/store")
-    assert result.returncode == 1 and "file/store" in result.stderr and "Traceback" not in result.stderr
+    assert (
+        result.returncode == 1
+        and "file/store" in result.stderr
+        and "Traceback" not in result.stderr
+    )
 
 
 def test_several_rounds_reach_the_asked_sparsity_and_are_all_in_the_record(tmp_path):
@@ -186,7 +241,10 @@ def test_several_rounds_reach_the_asked_sparsity_and_are_all_in_the_record(tmp_p
     gone = [one["sparsity"]["total"] for one in record["rounds"]]
     assert len(gone) == 2 and abs(gone[0] - (1 - 0.2**0.5)) < 0.02 and abs(gone[1] - 0.8) < 0.02
     assert record["sparsity"]["total"] == gone[1] and len(finished(tmp_path, "prune")) == 2
-    spent = [json.loads((folder / "seconds.json").read_text()) for folder in finished(tmp_path, "retrain")]
+    spent = [
+        json.loads((folder / "seconds.json").read_text())
+        for folder in finished(tmp_path, "retrain")
+    ]
     assert len(spent) == 2 and record["seconds"]["retrain"] == pytest.approx(sum(spent))
 
 
@@ -200,7 +258,9 @@ def test_the_users_command_works_on_the_real_mnist_files(tmp_path, model):
         "schedule.retrain.epochs=1",
         "pruner.criterion.estimator.splits=2",
     )
-    result = mint_run(tmp_path, f"model={model}", "dataset=mnist", "pruner=gmi", *settings, f"data={mnist_root()}")
+    result = mint_run(
+        tmp_path, f"model={model}", "dataset=mnist", "pruner=gmi", *settings, f"data={mnist_root()}"
+    )
     assert result.returncode == 0, result.stderr
     (record,) = records(tmp_path)
     assert record["accuracy"]["dense"] > 0.9 and record["accuracy"]["retrained"] > 0.9

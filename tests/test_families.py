@@ -13,9 +13,10 @@ from mint_cli.model.mlp import mlp
 from mint_cli.training.recipe import Recipe
 
 RECIPE = {
-    "_target_": "mint_cli.training.recipe.Recipe", "epochs": 1, "batch_size": 2, "learning_rate": 0.1,
-    "momentum": 0.9, "nesterov": True, "weight_decay": 0.0, "decay": "step", "milestones": [],
-    "gamma": 0.1, "warmup": 0, "label_smoothing": 0.0, "precision": "float32", "compile": False,
+    "_target_": "mint_cli.training.recipe.Recipe",
+    "epochs": 1, "batch_size": 2, "learning_rate": 0.1, "momentum": 0.9, "nesterov": True,
+    "weight_decay": 0.0, "decay": "step", "milestones": [], "gamma": 0.1, "warmup": 0,
+    "label_smoothing": 0.0, "precision": "float32", "compile": False,
 }  # fmt: skip
 
 
@@ -40,7 +41,11 @@ def refusal(node, family="model") -> str:
 
 
 def test_families_are_those_of_the_protocol_with_as_many_parameters():
-    rows = [line.split("|")[1:3] for line in protocol.__doc__.splitlines() if "|" in line and "/" in line]
+    rows = [
+        line.split("|")[1:3]
+        for line in protocol.__doc__.splitlines()
+        if "|" in line and "/" in line
+    ]
     passed = {family.strip(): re.sub(r"\[.*?\]", "", text.split("/")[0]) for family, text in rows}
     shapes = {family: names.count(",") for family, names in passed.items()}
     shapes["rounds"] = shapes.pop("schedule")
@@ -58,7 +63,9 @@ def test_a_plug_in_is_a_partial_of_its_function_whether_or_not_it_is_marked_so(m
 def test_a_recipe_is_a_value_and_its_errors_name_the_place():
     assert isinstance(made(RECIPE, "recipe", "schedule.train"), Recipe)
     assert "here.epochs must lie between 0" in refusal(RECIPE | {"epochs": -1}, "recipe")
-    assert "here.epoch is no setting of a recipe; did you mean epochs?" in refusal(RECIPE | {"epoch": 1}, "recipe")
+    assert "here.epoch is no setting of a recipe; did you mean epochs?" in refusal(
+        RECIPE | {"epoch": 1}, "recipe"
+    )
     without = {name: value for name, value in RECIPE.items() if name != "gamma"}
     assert "here.gamma is needed by a recipe" in refusal(without, "recipe")
     assert "here._target_ must be mint_cli.training.recipe.Recipe" in refusal(
@@ -86,7 +93,9 @@ def test_a_recipe_is_a_value_and_its_errors_name_the_place():
         (5, "must name the model function as module.name, not 5"),
     ],
 )
-def test_a_target_that_is_no_plug_in_of_the_family_is_refused_by_name(target, sentence, capfd, tmp_path):
+def test_a_target_that_is_no_plug_in_of_the_family_is_refused_by_name(
+    target, sentence, capfd, tmp_path
+):
     with pytest.raises(SettingError, match=sentence):
         made({"_target_": target, "path": str(tmp_path / "written")}, "model", "here")
     assert not list(tmp_path.iterdir())
@@ -106,7 +115,9 @@ def test_a_plug_in_that_is_no_mapping_is_refused(node):
     ],
     ids=["mapping", "list", "deep"],
 )
-def test_a_target_where_no_plug_in_belongs_is_refused_before_its_module_is_imported(module, settings):
+def test_a_target_where_no_plug_in_belongs_is_refused_before_its_module_is_imported(
+    module, settings
+):
     module("evil", "raise RuntimeError('imported')")
     found = refusal({"_target_": "mint_cli.model.mlp.mlp", "dropout": 0.2, **settings})
     assert "here.hidden is no place for a plug-in" in found and "evil" not in sys.modules
@@ -118,7 +129,10 @@ def test_a_target_where_no_plug_in_belongs_is_refused_before_its_module_is_impor
         ("raise ValueError('why')", "broken.f cannot be imported: ValueError: why"),
         ("import sys; sys.exit(3)", "broken.f cannot be imported: SystemExit: 3"),
         ("def f(:", "broken.f cannot be imported: SyntaxError"),
-        ("import absent_dependency", "broken.f cannot be imported: No module named 'absent_dependency'$"),
+        (
+            "import absent_dependency",
+            "broken.f cannot be imported: No module named 'absent_dependency'$",
+        ),
         ("f = 5", "broken.f is a int"),
         ("def f(shape, classes, *, width): ...", r"broken.f takes \(\)"),
         ("def f(shape, classes, more, /): ...", r"broken.f takes \(shape, classes, more, /\)"),

@@ -38,7 +38,13 @@ def test_a_path_is_followed_through_settings_that_are_nothing_but_another_one(pa
 
 def test_a_plain_configuration_passes():
     check({name: value for name, value in RAW.items() if name not in ("loop", "lost")})
-    check({"a": {"b": None, "c": "${.b} ${..d[1]}"}, "d": [1, 2], "e": "${oc.select:absent,3}${now:%Y}"})
+    check(
+        {
+            "a": {"b": None, "c": "${.b} ${..d[1]}"},
+            "d": [1, 2],
+            "e": "${oc.select:absent,3}${now:%Y}",
+        }
+    )
 
 
 def doubling(link):

@@ -26,7 +26,12 @@ def test_the_cpu_is_a_device(name):
 
 @pytest.mark.parametrize(
     ("units", "precision"),
-    [({}, "float32"), ({"avx2": True}, "float32"), ({"avx512_bf16": True}, "bfloat16"), ({"amx_bf16": True}, "bfloat16")],
+    [
+        ({}, "float32"),
+        ({"avx2": True}, "float32"),
+        ({"avx512_bf16": True}, "bfloat16"),
+        ({"amx_bf16": True}, "bfloat16"),
+    ],
 )
 def test_bfloat16_is_for_cpus_with_units_for_it(monkeypatch, units, precision):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units)
@@ -35,7 +40,13 @@ def test_bfloat16_is_for_cpus_with_units_for_it(monkeypatch, units, precision):
 
 @pytest.mark.parametrize(
     ("quota", "count"),
-    [("max 100000", 6), ("200000 100000", 2), ("150000 100000", 2), ("1000 100000", 1), ("900000 100000", 6)],
+    [
+        ("max 100000", 6),
+        ("200000 100000", 2),
+        ("150000 100000", 2),
+        ("1000 100000", 1),
+        ("900000 100000", 6),
+    ],
 )
 def test_cores_are_those_that_the_process_is_bound_to_and_that_its_container_grants(
     monkeypatch, tmp_path, quota, count
@@ -54,7 +65,9 @@ def test_small_networks_get_one_thread_and_large_ones_all_that_there_are():
 
 @pytest.mark.parametrize("threads", [0, -1, 100_000])
 def test_threads_that_no_machine_has_are_refused(threads):
-    with pytest.raises(SettingError, match=f"threads must be null or lie between 1 and .*, not {threads}"):
+    with pytest.raises(
+        SettingError, match=f"threads must be null or lie between 1 and .*, not {threads}"
+    ):
         machine.check_threads(threads)
 
 
@@ -93,7 +106,9 @@ def blocked(folder):
     return folder
 
 
-def test_compiled_functions_go_to_a_temporary_folder_where_no_other_can_be_written(monkeypatch, tmp_path):
+def test_compiled_functions_go_to_a_temporary_folder_where_no_other_can_be_written(
+    monkeypatch, tmp_path
+):
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.setattr(machine, "numba_folders", lambda: [blocked(tmp_path / "a"), tmp_path / "b"])
     machine.prepare()
@@ -114,14 +129,18 @@ def test_waiting_threads_sleep_unless_the_user_wants_otherwise(monkeypatch):
 
 def test_the_command_line_sets_the_waiting_before_torch_is_imported():
     code = "import sys, mint_cli.main; print('torch' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert result.stdout.strip() == "False", result.stderr
 
 
 def test_a_commit_is_told_in_a_checkout_only(monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "HERE", tmp_path / "site-packages" / "mint_cli")
     assert machine.commit() is None
-    monkeypatch.setattr(machine, "git", lambda *arguments: "abc" if arguments[0] == "rev-parse" else "M file")
+    monkeypatch.setattr(
+        machine, "git", lambda *arguments: "abc" if arguments[0] == "rev-parse" else "M file"
+    )
     (tmp_path / "site-packages").mkdir()
     (tmp_path / "site-packages" / "pyproject.toml").write_text("")
     assert machine.commit() == "abc+"

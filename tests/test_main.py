@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 from commandline import ONE_THREAD, ROOT, mint_run
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from mint_cli.main import control
 
 QUICK = ("pruner=l1", "model.hidden=[20]", "schedule.train.epochs=1", "schedule.retrain.epochs=0")
 
@@ -23,7 +27,9 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT), **more}
 
 
-def test_a_finished_run_says_completed_and_its_record_says_the_threads_that_it_was_made_with(tmp_path):
+def test_a_finished_run_says_completed_and_its_record_says_the_threads_that_it_was_made_with(
+    tmp_path,
+):
     result = mint_run(tmp_path, *QUICK)
     assert result.returncode == 0 and not result.stderr.strip(), result.stderr
     (status,), (record,) = found(tmp_path, "status.json"), found(tmp_path, "record.json")
@@ -36,18 +42,43 @@ def test_a_finished_run_says_completed_and_its_record_says_the_threads_that_it_w
     ("override", "sentence"),
     [
         ("pruner.sparsity=1.5", "pruner.sparsity must lie in [0, 1), not 1.5"),
-        ("seed=0,1", "seed=0,1 is a sweep, which needs the option -m (mint-run -m …); a list is written seed=[…]"),
+        (
+            "seed=0,1",
+            "seed=0,1 is a sweep, which needs the option -m (mint-run -m …)",
+        ),
         ("checkpoint=net(1)=a.pt", "net(1)=a.pt"),
         ("pruner=gmo", "there is no pruner/gmo; options: "),
-        ("dataset._target_=os.system", "dataset._target_ must name a dataset function; os.system is a"),
+        (
+            "dataset._target_=os.system",
+            "dataset._target_ must name a dataset function; os.system is a",
+        ),
     ],
 )
-def test_bad_input_is_one_line_on_stderr_and_a_job_that_began_says_failed(tmp_path, override, sentence):
+def test_bad_input_is_one_line_on_stderr_and_a_job_that_began_says_failed(
+    tmp_path, override, sentence
+):
     result = mint_run(tmp_path, *QUICK, override)
     (line,) = result.stderr.strip().splitlines()
     assert result.returncode == 1 and line.startswith("mint-run: ") and sentence in line
     assert not list(tmp_path.rglob("*.safetensors")) and not found(tmp_path, "record.json")
-    assert all(s["state"] == "failed" and sentence in s["error"] for s in found(tmp_path, "status.json"))
+    assert all(
+        s["state"] == "failed" and sentence in s["error"] for s in found(tmp_path, "status.json")
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "mode", "command"),
+    [
+        ([], RunMode.RUN, "mint-run pruner=random"),
+        (["seed=1", "data=a b"], RunMode.RUN, "mint-run seed=1 'data=a b' pruner=random"),
+        (["pruner=l1"], RunMode.RUN, None),
+        (["pruner.sparsity=0.5"], RunMode.RUN, None),
+        (["compensation@pruner.compensation=none"], RunMode.RUN, None),
+        (["seed=1"], RunMode.MULTIRUN, None),
+    ],
+)
+def test_a_run_is_told_its_control_unless_its_pruner_was_set_up(overrides, mode, command):
+    assert control(OmegaConf.create({"overrides": {"task": overrides}, "mode": mode})) == command
 
 
 @pytest.mark.parametrize(
@@ -69,13 +100,19 @@ def test_streams_that_are_not_utf_8_take_what_is_said(tmp_path, streams):
 def test_a_job_in_a_folder_of_its_own_finds_and_leaves_files_where_the_command_was_typed(tmp_path):
     result = mint_run(tmp_path, *QUICK, "hydra.job.chdir=true", "store=kept")
     assert result.returncode == 0, result.stderr
-    assert list((tmp_path / "kept" / "train").iterdir()) and found(tmp_path / "outputs", "record.json")
+    assert list((tmp_path / "kept" / "train").iterdir()) and found(
+        tmp_path / "outputs", "record.json"
+    )
 
 
 def test_a_plug_in_that_leaves_the_program_fails_its_job_only(tmp_path):
-    (tmp_path / "leaving.py").write_text("import sys\n\n\ndef model(shape, classes, /):\n    sys.exit(3)\n")
+    (tmp_path / "leaving.py").write_text(
+        "import sys\n\n\ndef model(shape, classes, /):\n    sys.exit(3)\n"
+    )
     target = "model={_target_: leaving.model}"
-    result = mint_run(tmp_path, "pruner=l1", "~model.hidden", "~model.dropout", "model._target_=leaving.model")
+    result = mint_run(
+        tmp_path, "pruner=l1", "~model.hidden", "~model.dropout", "model._target_=leaving.model"
+    )
     assert result.returncode == 1, (target, result.stdout)
     (status,) = found(tmp_path, "status.json")
     assert status["state"] == "failed" and "SystemExit" in status["error"]
@@ -84,8 +121,9 @@ def test_a_plug_in_that_leaves_the_program_fails_its_job_only(tmp_path):
 def start(folder: Path, *overrides: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "mint_cli.main", *overrides]
     return subprocess.Popen(
-        command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+        command, cwd=folder, env=environment(), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # jobs may ignore it
     )  # fmt: skip
 
 
@@ -100,7 +138,11 @@ def test_an_interrupted_run_says_so_and_how_to_go_on(tmp_path):
         said = job.communicate(timeout=60)[1]
     finally:
         job.kill()
-    assert job.returncode == 130 and said.strip().startswith("mint-run: interrupted") and "Traceback" not in said
+    assert (
+        job.returncode == 130
+        and said.strip().startswith("mint-run: interrupted")
+        and "Traceback" not in said
+    )
     assert [s["state"] for s in found(tmp_path, "status.json")] == ["interrupted"]
 
 
@@ -112,14 +154,23 @@ def test_two_jobs_in_one_folder_leave_one_whole_record_and_nothing_half_written(
     assert names == {".hydra", "mint-run.log", "record.json", "status.json"}
 
 
-def test_a_sweep_may_be_typed_anywhere_and_mix_numbers_with_mappings_and_its_failures_are_named(tmp_path):
+def test_a_sweep_may_be_typed_anywhere_and_mix_numbers_with_mappings_and_its_failures_are_named(
+    tmp_path,
+):
     groups = "pruner.groups=5,0,{default:10,fc2:2}"
     result = mint_run(tmp_path, *QUICK, "-m", groups)
     assert result.returncode == 1 and "Error executing job" not in result.stderr
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("mint-run: ")]
     assert "pruner.groups must lie between 1 and 20, the channels of layer fc1, not 0" in line
-    assert [s["state"] for s in found(tmp_path, "status.json")] == ["completed", "failed", "completed"]
-    assert [r["config"]["pruner"]["groups"] for r in found(tmp_path, "record.json")] == [5, {"default": 10, "fc2": 2}]
+    assert [s["state"] for s in found(tmp_path, "status.json")] == [
+        "completed",
+        "failed",
+        "completed",
+    ]
+    assert [r["config"]["pruner"]["groups"] for r in found(tmp_path, "record.json")] == [
+        5,
+        {"default": 10, "fc2": 2},
+    ]
 
 
 def test_a_pipe_that_is_closed_early_is_no_fault(tmp_path):
@@ -143,14 +194,18 @@ def test_a_full_disk_is_told_with_a_path_and_leaves_nothing_half_written(tmp_pat
         "    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))\n"
         "    try: put(path, data)\n"
-        "    finally: resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
+        "    finally: resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)\n"
         "files.put = full\n"
         "from mint_cli.main import main\nmain()"
     )
     command = [sys.executable, "-c", limited, *QUICK]
-    result = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
+    result = subprocess.run(
+        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300
+    )
     (line,) = result.stderr.strip().splitlines()
-    assert result.returncode == 1 and re.search("^mint-run: cannot use .*/status.json: File too large$", line)
+    assert result.returncode == 1 and re.search(
+        "^mint-run: cannot use .*/status.json: File too large$", line
+    )
     assert not [p for p in tmp_path.rglob("*") if ".json" in p.name]
 
 
@@ -160,8 +215,14 @@ def test_help_lists_the_groups_a_user_chooses_from_and_imports_nothing_heavy(tmp
         "print([m for m in ('torch', 'sklearn', 'numba') if m in sys.modules])"
     )
     command = [sys.executable, "-c", code, "--help"]
-    result = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60)
-    assert "pruner: " in result.stdout and "mint-run" in result.stdout and result.stdout.strip().endswith("[]")
+    result = subprocess.run(
+        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60
+    )
+    assert (
+        "pruner: " in result.stdout
+        and "mint-run" in result.stdout
+        and result.stdout.strip().endswith("[]")
+    )
 
 
 def test_shell_completion_and_the_configuration_can_be_asked_for(tmp_path):

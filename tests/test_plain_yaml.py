@@ -16,8 +16,14 @@ BAD = {
     "a duplicate key in a flow": (b"a: {b: 1, b: 2}\n", "line 1: key 'b' is there twice"),
     "a null key": (b"a: 1\nnull: 2\n", "line 2: a key must be text or a whole number, not 'null'"),
     "a key that is a list": (b"? [a, b]\n: 2\n", "line 1: a key must be text or a whole number"),
-    "a key that is a number with a point": (b"1.5: 2\n", "line 1: a key must be text or a whole number"),
-    "a key that is an alias": (b"a: &x b\n*x : 2\n", "line 2: a key must be text or a whole number"),
+    "a key that is a number with a point": (
+        b"1.5: 2\n",
+        "line 1: a key must be text or a whole number",
+    ),
+    "a key that is an alias": (
+        b"a: &x b\n*x : 2\n",
+        "line 2: a key must be text or a whole number",
+    ),
     "another encoding": ("a: é\n".encode("latin-1"), "line 1: not UTF-8 text"),
     "UTF-16": ("a: 1\n".encode("utf-16"), "line 1: not UTF-8 text"),
     "a control character": (b"a: 1\nb: \x01\n", "line 2: a character that YAML does not allow"),
@@ -54,7 +60,7 @@ GOOD = {
     "a comment": "# nothing\n",
     "anchors and merges": "a: &x {b: 1}\nc: {<<: *x, d: 2}\ne: *x\n",
     "numbers for layers": "caps: {1: 0.5, 2: 0.25}\n",
-    "every kind": "a: 1\nb: 1.5\nc: true\nd: null\ne: ~\nf: text\ng: 'é'\nh: [1, x]\ni: 2020-01-01\nj: .inf\n",
+    "every kind": "a: 1\nb: 1.5\nc: true\nd: null\ne: ~\nf: 'é'\nh: [1]\ni: 2020-01-01\nj: .inf\n",
     "a mark of byte order": "\ufeffa: 1\n",
     "long text": f"a: {'x' * 5000}\n",
 }
@@ -68,6 +74,8 @@ def test_a_plain_file_passes_and_omegaconf_reads_it(tmp_path, case):
     OmegaConf.load(path)
 
 
-@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: str(p.relative_to(CONF)))
+@pytest.mark.parametrize(
+    "path", sorted(CONF.rglob("*.yaml")), ids=lambda p: str(p.relative_to(CONF))
+)
 def test_every_configuration_of_the_package_is_plain(path):
     check(path)

@@ -16,8 +16,8 @@ FIGURES = {  # of a score's reliability, as they are called
 }
 
 
-def summary(record: dict[str, Any], path: Path) -> str:
-    """What a run came to; ``path`` is where its record lies."""
+def summary(record: dict[str, Any], path: Path, control: str | None = None) -> str:
+    """What a run came to, where its record lies, and the command of a run to compare it with."""
     sparsity, weights, accuracy = record["sparsity"], record["weights"], record["accuracy"]
     asked = "by threshold" if sparsity["asked"] is None else f"{sparsity['asked']:.4f}"
     layers = [f"{name} {share:.3f}" for name, share in sparsity["layers"].items()]
@@ -34,6 +34,8 @@ def summary(record: dict[str, Any], path: Path) -> str:
         ),
         "record": str(path),
     }
+    lines |= {"in words": in_words(sparsity["total"], accuracy)}
+    lines |= {"compare": f"{control}    the same with weights removed at random"} if control else {}
     title = " ".join(str(record[name]) for name in ("dataset", "model", "pruner"))
     told = "\n".join(f"  {name:<12}{line}" for name, line in lines.items())
     return f"{title} seed {record['seed']}\n{told}"
@@ -48,6 +50,17 @@ def size(shrink: dict[str, Any]) -> str:
         for name in ("parameters", "macs")
     )
     return ", ".join(counts) + f", outputs equal to {shrink['difference']:.0e}"
+
+
+def in_words(gone: float, accuracy: dict[str, float]) -> str:
+    """The outcome for a reader who knows none of the words above."""
+    before, pruned, retrained = (
+        f"{accuracy[name]:.1%}" for name in ("dense", "pruned", "retrained")
+    )
+    return (
+        f"of the weights that may go {gone:.1%} are gone; of the test images {before} were"
+        f" classified right before, {pruned} without retraining, {retrained} after it"
+    )
 
 
 def some(layers: list[str]) -> str:

@@ -62,3 +62,21 @@ def test_of_many_layers_the_first_are_shown_and_the_rest_counted(count, more):
     text = "\n".join(lines(sparsity=sparsity))
     assert "l19 0.500" in text and "l20" not in text and (more is None) == ("more" not in text)
     assert more is None or more in text
+
+
+def test_the_outcome_is_also_said_in_words_that_need_no_explanation():
+    (line,) = [line for line in lines() if "in words" in line]
+    assert (
+        "80.0% are gone; of the test images 90.0% were classified right before,"
+        " 50.0% without retraining, 85.0% after it" in line
+    )
+
+
+def test_a_command_to_compare_with_is_shown_where_there_is_one():
+    text = summary(record(), Path("out/record.json"), "mint-run seed=3 pruner=random")
+    assert (
+        text.splitlines()[-1]
+        .split(maxsplit=1)[1]
+        .startswith("mint-run seed=3 pruner=random    the same with")
+    )
+    assert not any("compare" in line for line in lines())
