@@ -1,4 +1,4 @@
-"""Whole runs as a user types them: the same result however they come about."""
+"""Whole runs as a user types them, the same result however they come about."""
 
 import hashlib
 import json
@@ -76,11 +76,10 @@ def test_a_run_ends_with_a_summary_and_a_record(done):
     assert (
         abs(record["sparsity"]["total"] - 0.8) < 128 / record["weights"]["prunable"]
     )  # within one block
+    assert record["sparsity"]["of_all_weights"] == record["sparsity"]["total"]
     assert (
-        record["sparsity"]["of_all_weights"]
-        == record["sparsity"]["total"]
-        <= record["sparsity"]["zeros"]
-    )
+        record["sparsity"]["zeros"] >= record["sparsity"]["total"]
+    )  # inputs that never vary get none
     assert record["weights"]["all"] == 64 * 40 + 40 * 20 + 20 * 10
     assert all(0 <= record["accuracy"][k] <= 1 for k in ("dense", "pruned", "retrained"))
     assert set(STAGES) <= set(record["seconds"])
@@ -139,10 +138,7 @@ def test_a_run_killed_in_any_stage_and_run_again_gives_the_record_of_an_undistur
 
 def test_a_training_killed_between_epochs_goes_on_and_ends_as_if_undisturbed(tmp_path):
     settings = (*SMALL, "pruner=l1", "schedule.train.epochs=40", "schedule.retrain.epochs=0")
-    eager = (
-        "import mint_cli.store as store\n"
-        "store.Scratch.__init__.__defaults__ = (0.0, *store.Scratch.__init__.__defaults__[1:])"
-    )
+    eager = "import mint_cli.store as store\nstore.Store._scratch.__defaults__ = (0.0,)"
     cut, whole = tmp_path / "cut", tmp_path / "whole"
     cut.mkdir()
     whole.mkdir()
@@ -242,7 +238,7 @@ def test_several_rounds_reach_the_asked_sparsity_and_are_all_in_the_record(tmp_p
     assert len(gone) == 2 and abs(gone[0] - (1 - 0.2**0.5)) < 0.02 and abs(gone[1] - 0.8) < 0.02
     assert record["sparsity"]["total"] == gone[1] and len(finished(tmp_path, "prune")) == 2
     spent = [
-        json.loads((folder / "seconds.json").read_text())
+        json.loads((folder / "seconds.json").read_text())["seconds"]
         for folder in finished(tmp_path, "retrain")
     ]
     assert len(spent) == 2 and record["seconds"]["retrain"] == pytest.approx(sum(spent))
