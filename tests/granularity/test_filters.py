@@ -92,3 +92,15 @@ def test_channels_of_a_layer_that_is_called_twice_stay():
         )
     )  # fmt: skip
     assert shapes(filter_cells(model)) == {"last": (5,)}
+
+
+def test_channels_of_a_layer_that_reads_what_it_adds_to_stay():
+    """A weight between two of them would belong to both."""
+    model = seeded(
+        lambda: Net(
+            lambda m, x: m.out(pooled((lambda y: y + m.own(y))(torch.relu(m.first(x))))),
+            first=conv(3, 4), own=conv(4, 4), out=nn.Linear(4, 3),
+        )
+    )  # fmt: skip
+    with pytest.raises(SettingError, match="skip leaves no channel that can go as a whole"):
+        filter_cells(model)
