@@ -13,6 +13,7 @@ from mint_cli.network.layers import CONVOLUTIONS
 from mint_cli.protocol import Cells, Layer, Tensors
 
 Channel = tuple[str, int]  # of a maker
+CIRCLE = "layers read the channels that they add to, so that a weight would belong to two of them"
 
 
 def filters(network: Recorded, layers: dict[str, Layer], /, *, residual: bool) -> dict[str, Cells]:
@@ -28,7 +29,9 @@ def filters(network: Recorded, layers: dict[str, Layer], /, *, residual: bool) -
     if not groups:
         reason = "; ".join(f"{maker or 'the images'}: {why}" for maker, why in list(fixed.items())[:3])
         raise SettingError("skip", "leaves no channel that can go as a whole", hint=reason)
-    sites = by_site(groups)
+    sites = {site: own for site, own in by_site(groups).items() if not reads_itself(own, coupled)}
+    if not sites:
+        raise SettingError("skip", "leaves no channel that can go as a whole", hint=CIRCLE)
     return {site: cells_of(own, coupled, modules) for site, own in sites.items()}
 
 
@@ -106,6 +109,12 @@ def by_site(groups: list[list[Channel]]) -> dict[str, list[list[Channel]]]:
     for own in groups:
         sites[site_of(own[0][0])].append(own)
     return dict(sites)
+
+
+def reads_itself(groups: list[list[Channel]], coupled: Couplings) -> bool:
+    """Whether a layer of the site makes channels and reads them: its weights would be of two cells."""
+    makers = {maker for own in groups for maker, _ in own}
+    return any(place in makers for maker in makers for place in coupled.arrivals[maker])
 
 
 def cells_of(

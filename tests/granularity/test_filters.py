@@ -80,6 +80,12 @@ def test_where_no_channel_can_go_the_reasons_are_told():
         cells_of(seeded(SelfReading), residual=False)
 
 
+def test_channels_of_a_layer_that_reads_what_it_adds_to_stay():
+    """A weight between two of them would belong to both."""
+    with pytest.raises(SettingError, match="^skip leaves no channel .*read the channels that they add to"):
+        cells_of(seeded(SelfReading))
+
+
 def test_labels_of_a_site_name_every_cell_and_no_other():
     for name in ("Chain", "Joined", "Added", "Depthwise", "Tokens"):
         for own in cells_of(built(name)).values():
