@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import difflib
 import os
 import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
+from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException
+from hydra.experimental.callback import Callback
 from hydra.plugins.config_source import ConfigResult
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
@@ -56,6 +60,14 @@ def arguments(argv: list[str]) -> tuple[list[str], list[Path]]:
     if not {"--shell-completion", "-sc"} & set(options):
         overrides = [readable(override, folders) for override in overrides]
     return options + overrides, folders
+
+
+def composed(argv: list[str]) -> DictConfig:
+    """The configuration that ``mint-run`` makes of these arguments, in this process."""
+    overrides, folders = arguments(argv)
+    look_first_in(folders)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", overrides=overrides)
 
 
 def check_folder(folder: Path) -> None:
@@ -173,6 +185,31 @@ def is_default(entry: Any) -> bool:
         options = options if isinstance(options, list) else [options]
         return isinstance(group, str) and all(one is None or isinstance(one, str) for one in options)
     return isinstance(entry, str)
+
+
+class Outputs(Callback):
+    """Knows where a run or sweep writes; at the end of a sweep, however it ends, its table on stdout.
+
+    The table has rows of what is finished, and below them the jobs that are not, by name.
+    """
+
+    folder: ClassVar[str | None] = None
+
+    def on_run_start(self, config: DictConfig, **settings: Any) -> None:
+        HydraConfig.instance().set_config(config)  # which the folder's name is made from
+        Outputs.folder = config.hydra.run.dir
+
+    def on_multirun_start(self, config: DictConfig, **settings: Any) -> None:
+        Outputs.folder = config.hydra.sweep.dir
+        atexit.register(tabulate, config.hydra.sweep.dir)
+
+
+def tabulate(folder: str) -> None:
+    """Print the table of a sweep's folder, if any of its jobs has begun."""
+    from mint_cli.report import table
+
+    if any(Path(folder).rglob("status.json")):
+        table.main([folder])
 
 
 def message(error: BaseException, overrides: list[str]) -> str | None:

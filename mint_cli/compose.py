@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -173,6 +174,9 @@ def check_settings(settings: dict[str, Any]) -> None:
     check_group("", Settings, settings)
     check_group("pruner", Pruner, settings["pruner"])
     check_group("schedule", Schedule, settings["schedule"])
+    twice = [name for name, count in Counter(settings["pruner"]["skip"]).items() if count > 1]
+    if twice:
+        raise SettingError("pruner.skip", f"names {twice[0]} twice")
     if settings["threads"] is not None:
         machine.check_threads(settings["threads"])
 

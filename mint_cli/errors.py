@@ -72,6 +72,11 @@ def sentence(error: BaseException) -> str | None:
     return None
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind where it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
 def is_a(error: BaseException, name: str) -> bool:
     """Whether the error's class bears the name: asked without importing what defines it, which is heavy."""
     return any(c.__name__ == name for c in type(error).__mro__)

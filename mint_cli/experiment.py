@@ -20,6 +20,7 @@ from mint_cli.stage.evaluate import evaluate
 from mint_cli.stage.prune import prune
 from mint_cli.stage.retrain import retrain
 from mint_cli.stage.score import score
+from mint_cli.stage.shrink import shrink
 from mint_cli.stage.train import train
 from mint_cli.store import Artifact, Step, Store, line, step
 from mint_cli.training.recipe import Recipe
@@ -108,11 +109,14 @@ class Plan(NamedTuple):
     train: Step
     dense: Step  # evaluation
     rounds: list[Round]
+    shrink: Step | None
+    shrunken: Step | None  # evaluation
 
     @property
     def last(self) -> list[Step]:
         """Steps that need all others."""
-        return [self.dense, *(s for r in self.rounds for s in (r.retrain, r.pruned, r.retrained))]
+        last = [self.dense, *(s for r in self.rounds for s in (r.retrain, r.pruned, r.retrained))]
+        return [*last, self.shrunken] if self.shrunken else last
 
 
 def plan(e: Experiment) -> Plan:
@@ -127,7 +131,8 @@ def plan(e: Experiment) -> Plan:
         measured = step(evaluate, e.network, pruned)
         after = step(evaluate, e.network, current) if e.retrain.epochs else measured
         rounds.append(Round(scores, pruned, current, measured, after))
-    return Plan(first, step(evaluate, e.network, first), rounds)
+    small = step(shrink, e.network, current) if flagged(e.granularity, "removable") else None
+    return Plan(first, step(evaluate, e.network, first), rounds, small, small and step(evaluate, e.network, small))
 
 
 def run(e: Experiment, store: Store) -> dict[str, Any]:
@@ -147,12 +152,15 @@ def results(e: Experiment, planned: Plan, artifacts: dict[str, Artifact]) -> dic
 
     last = planned.rounds[-1]
     networks = {"dense": of(planned.dense), "pruned": of(last.pruned), "retrained": of(last.retrained)}
+    if planned.shrink:
+        networks["shrunken"] = of(planned.shrunken)
     pruned = of(last.prune).metrics
     scores = of(last.score)
     losses = {"dense": of(planned.train), "retrained": of(last.retrain)}
     return {
         "seed": e.seed,
         "threads": e.threads,
+        "images": {"shape": list(e.network.pixels), "classes": e.data.splits.classes},
         "sparsity": {"asked": e.budgets[-1].sparsity, **pruned["sparsity"]},
         "weights": pruned["weights"],
         "accuracy": measured(networks, "test", "accuracy"),
@@ -163,12 +171,14 @@ def results(e: Experiment, planned: Plan, artifacts: dict[str, Artifact]) -> dic
         "seconds": seconds(artifacts, planned),
         "reliability": scores and reliability(scores.metrics["reliability"]),
         "rounds": [in_round(of, r) for r in planned.rounds],
+        "shrink": planned.shrink and of(planned.shrink).metrics,
         "checkpoint": e.checkpoint and e.checkpoint.sha256,
         "artifacts": {
             "train": planned.train.key,
             "score": last.score and last.score.key,
             "prune": last.prune.key,
             "retrain": last.retrain.key,
+            **({"shrink": planned.shrink.key} if planned.shrink else {}),
         },
     }
 
@@ -205,7 +215,8 @@ def reliability(layers: dict[str, dict[str, Any]]) -> dict[str, Any]:
 def seconds(artifacts: dict[str, Artifact], planned: Plan) -> dict[str, float]:
     """Seconds of every stage over all rounds, and of all stages."""
     steps = {s.key: s for last in planned.last for s in line(last)}
-    found = dict.fromkeys(("train", "score", "prune", "retrain", "evaluate"), 0.0)
+    names = ("train", "score", "prune", "retrain", *(["shrink"] if planned.shrink else []), "evaluate")
+    found = dict.fromkeys(names, 0.0)
     for key, s in steps.items():
         found[s.name] += artifacts[key].seconds
     return {**found, "total": sum(found.values())}

@@ -25,8 +25,9 @@ def followed(raw: dict[str, Any], path: Path, steps: int = 100) -> Path:
     for i in range(1, len(path) + 1):
         node = at(raw, path[:i])
         found = ALONE.fullmatch(node) if isinstance(node, str) else None
-        if found and steps:
-            return followed(raw, (*found[1].split("."), *path[i:]), steps - 1)
+        target = tuple(found[1].split(".")) if found else ()
+        if target and steps and exists(raw, target):
+            return followed(raw, (*target, *path[i:]), steps - 1)
     return path
 
 

@@ -103,6 +103,13 @@ def with_needed(keys: set[str], known: dict[str, Entry]) -> list[str]:
     return list(found)
 
 
+def in_use(keys: set[str], known: dict[str, Entry]) -> set[str]:
+    """Keys, those of what they were made of, and of their evaluations, which no record names."""
+    used = set(with_needed(keys, known))
+    evaluations = {key: e for key, e in known.items() if e.path.parent.name == "evaluate"}
+    return used | {key for key, e in evaluations.items() if used.issuperset(steps(e.inputs))}
+
+
 def made_of(entry: Entry, known: dict[str, Entry]) -> str:
     """The plug-ins and seeds that an artifact and those before it were made of, each once."""
     if entry.inputs is None:
@@ -157,7 +164,7 @@ def removable(root: Path, unused_by: list[Path], days: float | None, damaged: bo
     """What may go: leftovers, damaged artifacts, and artifacts that are unused and old enough."""
     known, found = artifacts(root), leftovers(root)
     if unused_by or days is not None:
-        used = with_needed(named_by_records(unused_by), known)
+        used = in_use(named_by_records(unused_by), known)
         why = "unused" if unused_by else "old"
         old = [e for key, e in known.items() if key not in used and e.age >= (days or 0.0) * DAY]
         found += [Entry(e.path, why) for e in old]
@@ -238,7 +245,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "clean",
         help="remove leftovers of killed jobs and the artifacts that the options name",
         description="Remove what killed jobs have left, and the artifacts that the options name. "
-        "An artifact that another one was made of is used by whatever uses that one.",
+        "Whatever uses an artifact uses what that one was made of and its evaluations, too.",
     )
     add.add_argument("store", nargs="?", type=Path, default=Path("outputs/store"), metavar="STORE")
     add.add_argument(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import logging
 import os
@@ -16,12 +15,11 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from mint_cli import commandline, files, machine
-from mint_cli.commandline import CHOICES, CONF, message
+from mint_cli.commandline import CHOICES, CONF, Outputs, message
 from mint_cli.report.summary import summary
 
 log = logging.getLogger(__name__)
@@ -51,6 +49,8 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is None:  # Hydra's own files on a full disk
+            error.filename = Outputs.folder
         fail(described(error))
     if failures:
         fail(failures[0] if len(failures) == 1 else f"{len(failures)} jobs failed, the first: {failures[0]}")
@@ -91,7 +91,8 @@ def attempt(cfg: DictConfig) -> list[str]:
             log.error("failed: %s", told)
         return [told]
     except KeyboardInterrupt:
-        status("interrupted")
+        with suppress(OSError):
+            status("interrupted")
         raise
     return []
 
@@ -116,15 +117,6 @@ def carry_out(cfg: DictConfig) -> dict[str, Any]:
         "config": job.settings,
         "environment": machine.environment(job.device),
     }
-
-
-class SweepTable(Callback):
-    """At the end of a sweep, however it ends, its table on stdout: rows of what is finished, jobs that are not by name."""
-
-    def on_multirun_start(self, config: DictConfig, **settings: Any) -> None:
-        from mint_cli.report import table
-
-        atexit.register(table.main, [str(Path(config.hydra.sweep.dir).absolute())])
 
 
 def write(path: Path, content: dict[str, Any]) -> None:

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from mint_cli import plain_yaml
-from mint_cli.commandline import CONF, arguments, message
+from mint_cli.commandline import CONF, composed, message
+from mint_cli.compose import resolved
 from mint_cli.errors import DataError, SettingError, owned
 from mint_cli.report import table
 from mint_cli.signatures import check_types, nearest
@@ -118,9 +117,7 @@ def cells(study: Study, folder: Path, given: dict[str, list[str]]) -> list[Cell]
 
 def config_of(cell: Cell) -> dict[str, Any]:
     """What ``mint-run`` makes of a cell's overrides, nothing left to the machine settled yet."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("config", overrides=arguments(list(cell.overrides))[0])
-    return OmegaConf.to_container(cfg, resolve=True)
+    return resolved(composed(list(cell.overrides)))
 
 
 def unlike(record: dict[str, Any], config: dict[str, Any]) -> list[str]:

@@ -8,10 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from mint_cli.commandline import CONF, arguments, look_first_in
+from mint_cli import commandline
 
 ROOT = Path(__file__).parent.parent
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}  # small networks gain nothing by more
@@ -19,10 +18,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}  # small network
 
 def composed(*arguments_typed: str) -> DictConfig:
     """The configuration that ``mint-run`` makes of these arguments, in this process."""
-    overrides, folders = arguments(list(arguments_typed))
-    look_first_in(folders)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", overrides=overrides)
+    return commandline.composed(list(arguments_typed))
 
 
 def mint_run(folder: Path, *overrides: str, **environment: str) -> subprocess.CompletedProcess:

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from commandline import composed
 
-from mint_cli.commandline import CONF, arguments
 from mint_cli.compose import build, check_settings, resolved, settle_precision
 from mint_cli.report import table
 from mint_cli.study import STUDIES, Cell, cells, read, table_arguments
@@ -40,8 +39,7 @@ def keys(cell: Cell) -> tuple[str, ...]:
 
 def settings_of(cell: Cell) -> dict:
     """The plain settings of a run on a CPU."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        settings = resolved(compose("config", overrides=arguments(list(cell.overrides))[0]))
+    settings = resolved(composed(*cell.overrides))
     check_settings(settings)
     settle_precision(settings["schedule"], torch.device("cpu"))
     return settings

@@ -25,8 +25,8 @@ from mint_cli.check import check
 from mint_cli.criterion.conditional_information import conditional_information
 from mint_cli.criterion.taylor import taylor
 from mint_cli.errors import SettingError
-from mint_cli.granularity.blocks import blocks
 from mint_cli.estimator.gmi import gmi
+from mint_cli.granularity.blocks import blocks
 from mint_cli.network.checkpoint import Checkpoint
 from mint_cli.protocol import Cells, Estimate, Splits, checked_by
 from mint_cli.schedule.geometric import geometric

@@ -15,6 +15,7 @@ RAW = {
     },
     "data": "${oc.env:MINT_DATA,data}",
     "loop": "${loop}",
+    "lost": "${absent}",
 }
 
 
@@ -28,6 +29,7 @@ RAW = {
         ("pruner.absent.depth", "pruner.absent.depth"),
         ("data", "data"),
         ("loop", "loop"),
+        ("lost", "lost"),
     ],
 )
 def test_a_path_is_followed_through_settings_that_are_nothing_but_another_one(path, leads_to):
@@ -35,7 +37,7 @@ def test_a_path_is_followed_through_settings_that_are_nothing_but_another_one(pa
 
 
 def test_a_plain_configuration_passes():
-    check({name: value for name, value in RAW.items() if name != "loop"})
+    check({name: value for name, value in RAW.items() if name not in ("loop", "lost")})
     check({"a": {"b": None, "c": "${.b} ${..d[1]}"}, "d": [1, 2], "e": "${oc.select:absent,3}${now:%Y}"})
 
 

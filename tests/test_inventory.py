@@ -26,6 +26,10 @@ def prune(allocation, seed, trained, context):
     return {"x": torch.zeros(10)}, {}
 
 
+def evaluate(network, context):
+    return {}, {}
+
+
 def line(seed: int) -> tuple[Step, Step]:
     """A network and the pruned one made of it."""
     first = step(train, partial(digits, seed=9), partial(mlp, hidden=[4]), {"seed": seed})
@@ -121,6 +125,15 @@ def test_clean_removes_what_no_record_uses_and_keeps_what_a_used_one_was_made_of
         f"{s.name}/{s.key}" for s in reversed(line(2))
     ]
     assert all("unused" in row for row in out[:-1]) and out[-1].startswith("freed ")
+
+
+def test_evaluations_of_used_networks_are_used_though_no_record_names_them(store, tmp_path):
+    evaluations = {s.key: step(evaluate, s) for seed in (1, 2) for s in line(seed)}
+    for s in evaluations.values():
+        store.get(s)
+    assert main(["clean", str(store.root), "--unused-by", str(tmp_path / "runs")]) == 0
+    assert there(store) == [store.has(s) for s in evaluations.values()]
+    assert there(store) == [True, True, False, False]
 
 
 def test_records_of_all_folders_and_behind_links_count(store, tmp_path):

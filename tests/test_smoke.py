@@ -7,12 +7,13 @@ from commandline import cifar10_root, mint_run
 
 
 @pytest.mark.parametrize("model", ["resnet56", "vgg16"])
-def test_the_cifar10_path_trains_scores_prunes_and_retrains_to_the_exact_sparsity(tmp_path, model):
+def test_the_cifar10_path_trains_scores_prunes_and_retrains_to_the_sparsity_within_a_block(tmp_path, model):
     result = mint_run(tmp_path, "experiment=cifar10_smoke", f"model={model}", f"data={cifar10_root()}")
     assert result.returncode == 0, result.stderr
     (record,) = [json.loads(p.read_text()) for p in tmp_path.rglob("record.json")]
     asked = {"resnet56": 0.5701, "vgg16": 0.8346}[model]
-    assert abs(record["sparsity"]["of_all_weights"] - asked) < 10 / record["weights"]["all"]
+    block = {"resnet56": 8 * 8 * 9, "vgg16": 64 * 64 * 9}[model]  # the largest: 8 groups a side
+    assert 0 <= asked - record["sparsity"]["of_all_weights"] < block / record["weights"]["all"]
     assert record["weights"]["all"] == {"resnet56": 848_944, "vgg16": 14_977_728}[model]
 
 

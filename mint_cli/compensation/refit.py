@@ -12,7 +12,9 @@ from mint_cli.network.cells import is_coupled, masks_of
 from mint_cli.network.layers import weighted_layers
 from mint_cli.protocol import Cells, Images, Kept, Layer, Tensors, checked_by
 from mint_cli.solver import rows
+from mint_cli.solver.progress import once
 from mint_cli.solver.rows import Calibration
+
 
 def check(
     layers: dict[str, Layer],
@@ -42,12 +44,12 @@ def refit(
     calibration: Calibration,
     inputs: str,
 ) -> tuple[Kept, Tensors]:
-    """Kept weights W and biases b that minimise Σ weight · eᵀ A e + ridge · tr(A W Wᵀ), e = W u + b − t, over rows, layer by layer.
+    """Kept weights W and biases b that minimise Σ weight · eᵀ A e + ridge · tr(A W Wᵀ), layer by layer.
 
-    u is an input patch of the layer, ``inputs`` says in which network: the ``dense`` one, or the one
-    ``pruned`` so far; t the dense network's output there (with pruned inputs plus what the shortcut
-    that it is added to has lost), weight how much the logits feel the position, A how they feel two
-    outputs at once.
+    The sum runs over rows, e = W u + b − t; u is an input patch of the layer, ``inputs`` says in
+    which network: the ``dense`` one, or the one ``pruned`` so far; t the dense network's output there
+    (with pruned inputs plus what the shortcut that it is added to has lost), weight how much the
+    logits feel the position, A how they feel two outputs at once.
     """
     source = rows.stream(images, calibration, rng)
     modules, pruned, changed = weighted_layers(model), deepcopy(model), {}
@@ -59,8 +61,12 @@ def refit(
     rows.check_supports(surveys, supports, source)
     solve = rows.solve_rectangle if any(is_coupled(own) for own in cells.values()) else rows.solve
     for name, support in supports.items():
-        problem = rows.problem(dense, given, name, surveys[name], source)
-        found = rows.solution(model, name, problem, solve(problem, support))
+
+        def make(name: str = name, support: Tensor = support) -> Tensors:
+            problem = rows.problem(dense, given, name, surveys[name], source)
+            return rows.solution(model, name, problem, solve(problem, support))
+
+        found = once(name, make)
         pruned.load_state_dict(pruned.state_dict() | found)
         changed |= found
     return kept, changed

@@ -1,9 +1,11 @@
-"""Cells chosen anew inside every layer by what the logits lose without them, then re-solved; layer after layer."""
+"""Cells chosen anew inside every layer by what the logits lose without them, then re-solved."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from mint_cli.errors import SettingError
 from mint_cli.network.cells import is_coupled, masks_of, only_weight, rectangles
 from mint_cli.protocol import Cells, Images, Kept, Layer, Tensors, checked_by
 from mint_cli.solver import channels, choice, rows
+from mint_cli.solver.progress import once
 from mint_cli.solver.rows import Calibration, Problem
 
 
@@ -28,7 +31,7 @@ def check(
     growth: float,
     sweeps: int,
 ) -> None:
-    """Images within the training set and rows for all inputs, layers that can be seen, growth that leaves something to eliminate."""
+    """Images within the training set, rows for all inputs, layers that can be seen, enough growth."""
     rows.check_images(calibration, len(labels))
     solved = rows.solved_layers(layers, cells)
     rows.check_solvable(layers, solved)
@@ -58,7 +61,7 @@ def reselect(
     growth: float,
     sweeps: int,
 ) -> tuple[Kept, Tensors]:
-    """As ``refit``, but each layer keeps, of as many cells as were chosen, those whose loss the logits would feel most.
+    """As ``refit``, but each layer keeps, of as many cells as were chosen, those the logits miss most.
 
     Every child group grows to ``growth`` times the cells it keeps in the mean and is then eliminated
     down, always the cell that costs least given those still kept; first by itself, then ``sweeps``
@@ -74,19 +77,31 @@ def reselect(
     def problem_of(name: str) -> rows.Problem:
         return rows.problem(dense, given, name, surveys[name], source)
 
-    for name in names:
+    def solved(name: str) -> Tensors:
+        """What a layer's turn decides: weights, bias, and under ``kept/`` which cells of which sites stay."""
         problem = problem_of(name)
         if name in cells and not is_coupled(cells[name]):
             own = cells[name]
-            kept[name], weights = choice.choose(problem, own, kept[name], gone[name], growth, sweeps)
+            stay, weights = choice.choose(problem, own, kept[name], gone[name], growth, sweeps)
+            decided = {name: stay}
         else:
-            for site in chosen.waiting(name):
-                chosen.choose(site, {name: problem}, problem_of, surveys)
+            decided = {site: None for site in chosen.waiting(name)}
+            for site in decided:
+                decided[site] = chosen.choose(site, {name: problem}, problem_of, surveys)
             weights = rows.solve_rectangle(problem, chosen.support(name, problem.module))
-        found = rows.solution(model, name, problem, weights)
+        marked = {f"{KEPT}{site}": stay for site, stay in decided.items()}
+        return rows.solution(model, name, problem, weights) | marked
+
+    for name in names:
+        found = once(name, partial(solved, name))
+        for key in [key for key in found if key.startswith(KEPT)]:
+            chosen.decide(key.removeprefix(KEPT), found.pop(key))
         pruned.load_state_dict(pruned.state_dict() | found)
         changed |= found
     return kept, changed
+
+
+KEPT = "kept/"
 
 
 @dataclass
@@ -100,7 +115,8 @@ class Chosen:
 
     def waiting(self, name: str) -> list[str]:
         """Undecided sites that a layer reads."""
-        found = (s for s, own in self.cells.items() if is_coupled(own) and name in channels.readers(own))
+        coupled = {s: own for s, own in self.cells.items() if is_coupled(own)}
+        found = [s for s, own in coupled.items() if name in channels.readers(own)]
         return [site for site in found if site not in self.decided]
 
     def support(self, name: str, module: nn.Module) -> Tensor:
@@ -109,8 +125,19 @@ class Chosen:
         now = {s: self.kept[s] if s in self.decided else ~self.gone[s] for s in sites}
         return rows.support(masks_of(sites, now)[f"{name}.weight"], module)
 
-    def choose(self, site: str, known: dict[str, Problem], problem_of, surveys: dict[str, rows.Survey]) -> None:
-        """Decide a site: eliminate its channels from all that stay of all its readers, down to as many as are to stay."""
+    def decide(self, site: str, stay: Tensor) -> None:
+        """Note which cells of a site stay."""
+        self.kept[site] = stay
+        self.decided.add(site)
+
+    def choose(
+        self,
+        site: str,
+        known: dict[str, Problem],
+        problem_of: Callable[[str], Problem],
+        surveys: dict[str, rows.Survey],
+    ) -> Tensor:
+        """Decide a site: eliminate its channels, of all its readers, down to as many as are to stay."""
         own, parts = self.cells[site], []
         for name, owner in channels.readers(own).items():
             problem = known.get(name) or problem_of(name)
@@ -123,8 +150,8 @@ class Chosen:
         turn[self.gone[site]] = -1.0  # what is gone stays so
         stay = torch.zeros(own.shape, dtype=torch.bool)
         stay[turn.argsort(stable=True)[int((~self.kept[site]).sum()) :]] = True
-        self.kept[site] = stay
-        self.decided.add(site)
+        self.decide(site, stay)
+        return stay
 
 
 reselect.chooses = True  # of the choice it is given only the counts matter

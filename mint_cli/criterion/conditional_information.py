@@ -1,4 +1,4 @@
-"""MINT's criterion: information between each child and each parent group given the other parent groups of the layer."""
+"""MINT's criterion: information of child and parent group given the layer's other parent groups."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mint_cli.data import images as im
 from mint_cli.errors import DataError, SettingError, owned
-from mint_cli.network.cells import only_weight, rectangles
+from mint_cli.network.cells import is_coupled, only_weight, rectangles
 from mint_cli.network.layers import refuse
 from mint_cli.network.observe import activations, patches
 from mint_cli.protocol import Cells, Estimate, Images, Layer, checked_by
@@ -27,15 +27,25 @@ def check(
     features: str,
     estimator: partial,
 ) -> None:
-    """Samples within the classes, features among the known, cells that are pairs of groups, layers that can be seen."""
+    """Samples within the classes, known features, cells that are pairs of groups, layers to be seen."""
     im.check_per_class(labels, samples_per_class)
     if features not in FEATURES:
         raise SettingError("features", f"must be one of {', '.join(FEATURES)}", features)
+    for own in cells.values():
+        check_pairs(own)
     refuse("skip", {name: layers[name].blind for name in cells}, "cannot be judged by information")
     for name, own in cells.items():
         groups_of(layers[name], own, features)
+    rows = samples_per_class * len(labels.unique())
     with owned("estimator"):
-        getattr(estimator.func, "check", no_check)(samples_per_class * len(labels.unique()), **estimator.keywords)
+        getattr(estimator.func, "check", no_check)(rows, **estimator.keywords)
+
+
+def check_pairs(cells: Cells) -> None:
+    """SettingError for whole channels: they have no parents within their layer."""
+    if is_coupled(cells):
+        bound = "must be blocks or weights: whole channels (filters) are no pairs of groups"
+        raise SettingError("granularity", bound, hint="which information is measured between")
 
 
 def no_check(rows: int, /, **settings) -> None:

@@ -1,6 +1,8 @@
-"""What each cell carries for the logits given the cells still kept, comparable between layers; on the dense network."""
+"""What each cell of the dense network carries for the logits given the cells still kept."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import numpy as np
 import torch
@@ -9,8 +11,9 @@ from torch import Tensor, nn
 from mint_cli.errors import SettingError
 from mint_cli.network.cells import is_coupled, only_weight, parameters_of, rectangles, total
 from mint_cli.network.replay import Walk
-from mint_cli.protocol import Cells, Estimate, Images, Layer, checked_by
+from mint_cli.protocol import Cells, Estimate, Images, Layer, Tensors, checked_by
 from mint_cli.solver import channels, choice, rows, single
+from mint_cli.solver.progress import once
 from mint_cli.solver.rows import Calibration, Problem
 
 
@@ -23,7 +26,7 @@ def check(
     calibration: Calibration,
     depth: int,
 ) -> None:
-    """Images within the training set and rows for all inputs, layers that can be seen, at least one input to rank."""
+    """Images within the training set, rows for all inputs, layers that can be seen, an input to rank."""
     rows.check_images(calibration, len(labels))
     solved = rows.solved_layers(layers, cells)
     rows.check_solvable(layers, solved)
@@ -47,11 +50,12 @@ def elimination(
     calibration: Calibration,
     depth: int,
 ) -> dict[str, Estimate]:
-    """Information a weight that a layer loses for the logits when the cell goes in its turn, times all the energy that they feel of it.
+    """Information a weight that a layer loses for the logits when the cell goes in its turn.
 
-    In logits² (``choice.worth``).  Inputs and targets are those of the dense network.  Every child
-    group grows to the cells of ``depth`` inputs (columns of the flat weight), those that explain most;
-    they are eliminated one by one, and the others score by what they would explain beside them.  Of
+    Times all the energy that they feel of it: in logits² (``choice.worth``), comparable between
+    layers.  Inputs and targets are those of the dense network.  Every child group grows to the cells
+    of ``depth`` inputs (columns of the flat weight), those that explain most; they are eliminated one
+    by one, and the others score by what they would explain beside them.  Of
     coupled channels the losses of all layers that read them are summed, and all are eliminated.
     """
     source = rows.stream(images, calibration, rng)
@@ -61,11 +65,19 @@ def elimination(
     waiting = {site: channels.readers(own) for site, own in cells.items() if is_coupled(own)}
     parts: dict[str, list[channels.Part]] = {site: [] for site in waiting}
     estimates: dict[str, Estimate] = {}
-    for name in names:
+
+    def problem_of(name: str) -> tuple[Problem, float]:
         problem = rows.problem(walk, walk, name, surveys[name], source)
-        unit = float(surveys[name].sensitivity.diagonal().mean())  # the metric's own is 1
-        for site in (name,) if name in cells and name not in waiting else ():
-            estimates[site] = Estimate(of_blocks(problem, cells[site], unit, depth))
+        return problem, float(surveys[name].sensitivity.diagonal().mean())  # the metric's own is 1
+
+    def alone(name: str) -> Tensors:
+        return {"score": of_blocks(*problem_of(name), cells[name], depth)}
+
+    for name in names:
+        if name in cells and name not in waiting:
+            estimates[name] = Estimate(once(name, partial(alone, name))["score"])
+            continue
+        problem, unit = problem_of(name)
         for site in [one for one, readers in waiting.items() if name in readers]:
             own, owner = cells[site], waiting[site].pop(name)
             support = torch.ones_like(problem.module.weight.flatten(1), dtype=torch.bool)
@@ -74,11 +86,12 @@ def elimination(
                 order, rises = channels.eliminate(parts.pop(site), own.shape[0])
                 cost = torch.zeros(own.shape, dtype=torch.float64)
                 cost[order.cpu()] = rises.double().cpu()
-                estimates[site] = Estimate(choice.worth(cost) / total(own, parameters_of(model, own)))
+                weights = total(own, parameters_of(model, own))
+                estimates[site] = Estimate(choice.worth(cost) / weights)
     return {site: estimates[site] for site in cells}
 
 
-def of_blocks(problem: Problem, cells: Cells, unit: float, depth: int) -> Tensor:
+def of_blocks(problem: Problem, unit: float, cells: Cells, depth: int) -> Tensor:
     """Worth a weight of the cells of one layer, the cells' shape."""
     if cells.shape == tuple(problem.module.weight.shape):
         inputs = torch.Size(cells.shape[1:]).numel()

@@ -7,8 +7,8 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from mint_cli.kernel.sample import Side, check_rows, from_samples, sides, silence_dead
 from mint_cli.errors import SettingError
+from mint_cli.kernel.sample import Side, check_rows, from_samples, sides, silence_dead
 from mint_cli.protocol import Estimate, checked_by
 
 LEAST_ROWS = 4  # two in each half

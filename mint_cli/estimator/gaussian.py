@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.linalg import cholesky, solve_triangular
 
-from mint_cli.kernel.sample import Side, check_rows, from_samples, sides, silence_dead, standardised
 from mint_cli.errors import SettingError
+from mint_cli.kernel.sample import Side, check_rows, from_samples, sides, silence_dead, standardised
 from mint_cli.protocol import Estimate, checked_by
 
 LEAST_ROWS = 4  # two in each half

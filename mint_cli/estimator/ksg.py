@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
+from mint_cli.errors import SettingError
 from mint_cli.kernel import neighbour
 from mint_cli.kernel.sample import Side, check_rows, from_samples, sides, silence_dead, standardised
-from mint_cli.errors import SettingError
 from mint_cli.protocol import Estimate, checked_by
 
 

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mint_cli.errors import SettingError
 from mint_cli.kernel import tree
 from mint_cli.kernel.distance import grid
 from mint_cli.kernel.sample import Side, check_rows, from_splits, sides, silence_dead
-from mint_cli.errors import SettingError
 from mint_cli.protocol import Estimate, checked_by
 
 LEAST_ROWS = 6

@@ -1,4 +1,7 @@
-"""Whole channels, wherever they are made and read (Li et al. 2017; coupled as in Fang et al. 2023, arXiv 2301.12900)."""
+"""Whole channels, wherever they are made and read.
+
+Li et al. 2017; coupled as in Fang et al. 2023, arXiv 2301.12900.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,9 @@ CIRCLE = "layers read the channels that they add to, so that a weight would belo
 
 
 def filters(network: Recorded, layers: dict[str, Layer], /, *, residual: bool) -> dict[str, Cells]:
-    """One site a coupled set of layers, a cell a channel: rows of the layers that make it, columns of those that read it.
+    """One site a coupled set of layers, a cell a channel.
 
+    Its rows are those of the layers that make it, its columns those of the layers that read it.
     Biases and entries of batch norms belong to it, too.  Channels that meet by addition,
     concatenation or product are one cell.  ``residual`` also gives the channels that several layers
     add to, the stream of a residual network.  Raises SettingError where no channel can go.
@@ -35,6 +39,9 @@ def filters(network: Recorded, layers: dict[str, Layer], /, *, residual: bool) -
     return {site: cells_of(own, coupled, modules) for site, own in sites.items()}
 
 
+filters.removable = True  # its cells can be taken out of a network physically
+
+
 def fixed_makers(
     coupled: Couplings, modules: dict[str, nn.Module], layers: dict[str, Layer], residual: bool
 ) -> dict[str, str]:
@@ -45,6 +52,8 @@ def fixed_makers(
             continue
         if maker not in layers:
             fixed[maker] = "it is skipped, or no layer that can be pruned"
+        elif unreadable(modules[maker]):
+            fixed[maker] = "it is a grouped convolution, which cannot lose single channels"
         elif layers[maker].calls > 1:
             fixed[maker] = f"one forward pass calls it {layers[maker].calls} times"
         elif maker in coupled.added and not residual:
@@ -134,7 +143,7 @@ def cells_of(
 
 
 def label_rows(labels: Tensors, name: str, module: nn.Module, rows: Tensor) -> None:
-    """Label what a module holds for every channel that it gives: weights and biases, statistics of a norm."""
+    """Label what a module holds for every channel that it gives: weights, biases, statistics."""
     for kind in ("weight", "bias", "running_mean", "running_var"):
         held = getattr(module, kind, None)
         if isinstance(held, Tensor) and held.ndim and len(held) == len(rows):
@@ -144,7 +153,8 @@ def label_rows(labels: Tensors, name: str, module: nn.Module, rows: Tensor) -> N
 def label_place(labels: Tensors, name: str, module: nn.Module, entering: Tensor) -> None:
     """Label what a module holds for every channel that enters it: columns of a reader, entries of a norm."""
     if depthwise(module):
-        label_rows(labels, name, module, entering.repeat_interleave(module.out_channels // len(entering)))
+        times = module.out_channels // len(entering)
+        label_rows(labels, name, module, entering.repeat_interleave(times))
     elif isinstance(module, CONVOLUTIONS | nn.Linear):
         merge(labels, f"{name}.weight", entering.expand(len(module.weight), -1))
     else:

@@ -15,8 +15,10 @@ def information(child: Tensor, child_starts: Tensor, parent: Tensor, parent_star
     Memory does not grow with the number of samples times channels of more than one sample.
     """
     from mint_cli.kernel import cpu
+    from mint_cli.kernel.threads import as_many_as_torch
 
     psi = np.zeros(len(child) + 1)
     psi[1:] = digamma(np.arange(1, len(child) + 1))
     x, y = (side.T.contiguous().float().numpy() for side in (child, parent))
-    return torch.from_numpy(cpu.neighbour_information(x, child_starts.numpy(), y, parent_starts.numpy(), neighbours, psi))
+    with as_many_as_torch():
+        return torch.from_numpy(cpu.neighbour_information(x, child_starts.numpy(), y, parent_starts.numpy(), neighbours, psi))

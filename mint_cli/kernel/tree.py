@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mint_cli.kernel.distance import squares
 from mint_cli.errors import DataError
+from mint_cli.kernel.distance import squares
 
 MOST_VERTICES = 2**16  # a key holds two vertices and a float32 distance in 63 bits
 PARTS_PER_LAUNCH = 16  # parent parts that a GPU holds at once, so that its processors have trees enough
@@ -44,9 +44,11 @@ def spanning_trees(base: Tensor, child: Tensor, starts: Tensor, drop_zero: bool,
 
         return gpu.spanning_trees(base, child, starts, drop_zero)
     from mint_cli.kernel import cpu
+    from mint_cli.kernel.threads import as_many_as_torch
 
     numbers = np.arange(base.shape[-1]) if names is None else names.numpy()
-    parts = [cpu.spanning_trees(part.numpy(), child.numpy(), starts.numpy(), drop_zero, numbers) for part in base]
+    with as_many_as_torch():
+        parts = [cpu.spanning_trees(part.numpy(), child.numpy(), starts.numpy(), drop_zero, numbers) for part in base]
     return torch.stack([torch.from_numpy(ends) for ends in parts])
 
 
@@ -104,8 +106,10 @@ def _joint_part(full: Tensor, parent: Tensor, swapped: Tensor, own: float, rest:
 
         return gpu.joint_part(full, parent, swapped, own, rest, out)
     from mint_cli.kernel import cpu
+    from mint_cli.kernel.threads import as_many_as_torch
 
-    cpu.joint_part(full.numpy(), parent.numpy(), swapped.numpy(), own, rest, out.numpy())
+    with as_many_as_torch():
+        cpu.joint_part(full.numpy(), parent.numpy(), swapped.numpy(), own, rest, out.numpy())
 
 
 def nearest_outside(rows: Tensor, donors: Tensor, starts: Tensor, once: bool) -> Tensor:
@@ -122,8 +126,10 @@ def nearest_outside(rows: Tensor, donors: Tensor, starts: Tensor, once: bool) ->
 
         return gpu.nearest_outside(full, row_columns, donor_columns, starts, once)
     from mint_cli.kernel import cpu
+    from mint_cli.kernel.threads import as_many_as_torch
 
-    return torch.from_numpy(cpu.nearest_outside(full.numpy(), row_columns.numpy(), donor_columns.numpy(), starts.numpy(), once))
+    with as_many_as_torch():
+        return torch.from_numpy(cpu.nearest_outside(full.numpy(), row_columns.numpy(), donor_columns.numpy(), starts.numpy(), once))
 
 
 def edge_counts(
@@ -137,8 +143,10 @@ def edge_counts(
         # Rows in the order in which the parents' own tree grows: the trees of most pairs grow alike, so that whole tiles
         # are soon inside them and passed over (half the time).  Names keep ties and results as they were.
         from mint_cli.kernel import cpu
+        from mint_cli.kernel.threads import as_many_as_torch
 
-        names = torch.from_numpy(cpu.visiting_order(full.float().numpy()))
+        with as_many_as_torch():
+            names = torch.from_numpy(cpu.visiting_order(full.float().numpy()))
         full, child, parent, swapped = full[names][:, names], child[names], parent[names], swapped[names]
     columns = child.T.contiguous().float()
     counts = [

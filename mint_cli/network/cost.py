@@ -12,7 +12,10 @@ from mint_cli.protocol import Cells, Kept, Layer
 
 
 def macs(model: nn.Module, pixels: tuple[int, ...]) -> int:
-    """Multiply-accumulates of one image: half of what torch's flop counter says of convolutions and matrix products."""
+    """Multiply-accumulates of one image: half of what torch's flop counter says.
+
+    It counts convolutions and matrix products.
+    """
     with inference(model), FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, *pixels, device=device_of(model)))
     return counter.get_total_flops() // 2
@@ -30,7 +33,8 @@ def remaining(parameters: dict[str, Tensor], cells: dict[str, Cells], kept: Kept
     for name, p in parameters.items():
         module, _, kind = name.rpartition(".")
         count = p.numel()
-        for chosen in (rows.get(module), columns.get(module) if kind == "weight" and p.ndim > 1 else None):
+        across = columns.get(module) if kind == "weight" and p.ndim > 1 else None
+        for chosen in (rows.get(module), across):
             if chosen is not None:
                 count = count * int(chosen.sum()) // len(chosen)
         left[name] = count

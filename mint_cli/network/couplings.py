@@ -1,4 +1,4 @@
-"""Which channels of a network hang together: found by where a NaN in one of them arrives, not by names.
+"""Which channels of a network hang together: found by where a NaN in one arrives, not by names.
 
 Every layer that makes channels is cut: whatever enters it, it gives zeros.  A NaN in one channel that
 it makes then travels through activations, norms, pooling, additions, products, concatenations,
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from mint_cli.errors import first_line
 from mint_cli.network.layers import CONVOLUTIONS, device_of, inference
 
 IMAGE = ""  # the images, as a maker
@@ -42,7 +43,10 @@ def is_place(module: nn.Module) -> bool:
 
 
 def channels_of(module: nn.Module | None, x: Tensor) -> Tensor:
-    """Whether a channel has a NaN anywhere, bool (images, channels): a linear layer's channels come last, others second."""
+    """Whether a channel has a NaN anywhere, bool (images, channels).
+
+    A linear layer's channels come last, others second.
+    """
     bad = x.isnan()
     bad = bad.movedim(-1, 1) if isinstance(module, nn.Linear) else bad
     return bad.flatten(2).any(2) if bad.ndim > 2 else bad
@@ -50,7 +54,7 @@ def channels_of(module: nn.Module | None, x: Tensor) -> Tensor:
 
 @dataclass
 class Arrivals(TorchFunctionMode):
-    """What one probe of one maker showed: NaNs at every place, and the additions that they went through."""
+    """What one probe of one maker showed: NaNs at every place, and in which additions."""
 
     places: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
     sums: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))  # call -> sides
@@ -69,14 +73,17 @@ class Arrivals(TorchFunctionMode):
 
 
 def codes(channels: int) -> Tensor:
-    """Which channels are NaN in which probe image, bool (2 · bits, channels): the bits of their numbers, and the inverse."""
+    """Which channels are NaN in which probe image, bool (2 · bits, channels).
+
+    The bits of their numbers, and the inverse.
+    """
     bits = max(1, math.ceil(math.log2(channels)))
     ones = (torch.arange(channels)[None, :] >> torch.arange(bits)[:, None]) & 1
     return torch.cat([ones == 1, ones == 0])
 
 
 def decoded(seen: Tensor) -> tuple[Tensor, bool]:
-    """The channel that arrived at each channel of a place, int64 (−1 none), and whether several arrived at one."""
+    """The channel that arrived at each of a place, int64 (−1 none), and whether several did at one."""
     ones, inverse = seen.chunk(2)
     reached = seen.any(0)
     mixed = bool((ones & inverse).any())
@@ -116,7 +123,7 @@ def noting(module: nn.Module, name: str, arrivals: Arrivals) -> Iterator[None]:
 
 @contextmanager
 def cut(module: nn.Module, shape: torch.Size, marked: bool) -> Iterator[None]:
-    """Let a layer give zeros, or with ``marked`` NaNs by the code of its channels, instead of what it computes.
+    """Let a layer give zeros, or with ``marked`` NaNs by its code, instead of what it computes.
 
     ``shape`` is that of its output for one image: the first axis holds the rows that one image makes.
     """
@@ -145,8 +152,11 @@ def output_shapes(model: nn.Module, pixels: tuple[int, ...]) -> dict[str, torch.
     shapes, handles = {}, []
     for name, m in model.named_modules():
         if is_maker(m):
-            note = m.register_forward_hook(lambda m, args, output, name=name: shapes.update({name: output.shape}))
-            handles.append(note)
+
+            def note(m, args, output, name: str = name) -> None:
+                shapes[name] = output.shape
+
+            handles.append(m.register_forward_hook(note))
     try:
         with inference(model):
             model(torch.zeros(1, *pixels, device=device_of(model)))
@@ -207,7 +217,7 @@ def probe(
     channels: int,
     pixels: tuple[int, ...],
 ) -> tuple[Arrivals, str]:
-    """One pass with NaNs by their code in what ``maker`` makes, and why it shows nothing, if it does not."""
+    """One pass with NaNs by code in what ``maker`` makes, and why it shows nothing, if so."""
     code, seen = codes(channels), Arrivals()
     x = torch.zeros(len(code), *pixels, device=device_of(model))
     if maker == IMAGE:
@@ -217,7 +227,7 @@ def probe(
             with seen:
                 logits = model(x)
         except (RuntimeError, ValueError, IndexError) as error:
-            return seen, f"a network of NaNs cannot be run ({str(error).splitlines()[0]})"
+            return seen, f"a network of NaNs cannot be run ({first_line(error)})"
     seen.places[LOGITS].append(channels_of(None, logits))
     return seen, ""
 

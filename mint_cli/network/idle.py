@@ -1,4 +1,4 @@
-"""Channels of a masked network that carry nothing any more, and constants moved to where they are read."""
+"""Channels of a masked network that carry nothing, and constants moved to where they are read."""
 
 from __future__ import annotations
 
@@ -27,10 +27,7 @@ def settled(model: nn.Module, cells: dict[str, Cells], x: Tensor) -> tuple[nn.Mo
     kept = {site: torch.ones(own.shape, dtype=torch.bool) for site, own in cells.items()}
     parameters = dict(model.named_parameters())
     while True:
-        found = {site: kept[site] & ~idle(model, own, x) for site, own in cells.items()}
-        for site, own in found.items():  # a layer without channels is none
-            if not own.any():
-                found[site] = kept[site] & first(kept[site])
+        found = {s: kept[s] & ~idle(model, own, kept[s], x) for s, own in cells.items()}
         if all(torch.equal(found[site], kept[site]) for site in cells):
             return model, kept
         kept = found
@@ -38,15 +35,11 @@ def settled(model: nn.Module, cells: dict[str, Cells], x: Tensor) -> tuple[nn.Mo
         apply_masks(model, masks)
 
 
-def first(kept: Tensor) -> Tensor:
-    """The first channel of those that are kept, alone."""
-    chosen = torch.zeros_like(kept)
-    chosen[int(kept.int().argmax())] = True
-    return chosen
+def idle(model: nn.Module, cells: Cells, kept: Tensor, x: Tensor) -> Tensor:
+    """Channels of one site that carry nothing, bool, of those still ``kept``.
 
-
-def idle(model: nn.Module, cells: Cells, x: Tensor) -> Tensor:
-    """Channels of one site that carry nothing, bool; their constants are moved into the network's biases."""
+    Their constants are moved into the network's biases.  Every layer that makes channels keeps one.
+    """
     modules = dict(model.named_modules())
     reads, makes = sides(cells, modules)
     unread = ~touched(cells.shape, {n: (at, used(modules[n], 1)) for n, at in reads.items()})
@@ -58,15 +51,30 @@ def idle(model: nn.Module, cells: Cells, x: Tensor) -> Tensor:
             value, level = seen[name]
             fixed = ~(level & ((value == 0) | takes(modules[name])))
             movable[at[fixed & (at >= 0)]] = False
+    spared = last(kept, unread | movable, makes)
+    movable &= ~spared
+    if movable.any():
         for name, at in reads.items():
             moved = torch.cat([movable, torch.zeros(1, dtype=torch.bool)])[at] & (seen[name][0] != 0)
             if moved.any():
                 move(modules[name], moved, seen[name][0])
-    return unread | movable
+    return (unread | movable) & ~spared
 
 
-def sides(cells: Cells, modules: dict[str, nn.Module]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Layers that read the cells with the cell of every input, and those that make them with the cell of every output."""
+def last(kept: Tensor, going: Tensor, makes: dict[str, Tensor]) -> Tensor:
+    """Channels, bool, that stay because a layer that makes them would have none left."""
+    spared = torch.zeros_like(kept)
+    for at in makes.values():
+        own = at[at >= 0]
+        if len(own) == len(at) and not (kept & ~going | spared)[own].any():
+            spared[own[kept[own]][:1]] = True
+    return spared
+
+
+def sides(
+    cells: Cells, modules: dict[str, nn.Module]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Layers that read the cells, with the cell of every input; makers, with that of every output."""
     reads, makes = {}, {}
     for name, labels in cells.labels.items():
         module, _, kind = name.rpartition(".")
@@ -109,8 +117,9 @@ def constants(model: nn.Module, names: list[str], x: Tensor) -> dict[str, tuple[
 
         return hook
 
+    modules = {name: model.get_submodule(name) for name in names}
     handles = [
-        model.get_submodule(name).register_forward_pre_hook(note(name), with_kwargs=True) for name in names
+        m.register_forward_pre_hook(note(name), with_kwargs=True) for name, m in modules.items()
     ]
     try:
         with inference(model):

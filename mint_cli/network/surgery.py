@@ -7,6 +7,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from mint_cli.errors import DataError
 from mint_cli.network.couplings import depthwise
 from mint_cli.network.layers import CONVOLUTIONS, inference
 from mint_cli.protocol import Cells, Kept
@@ -15,12 +16,20 @@ Indices = dict[str, Tensor]  # module -> bool: which of its rows, or columns, st
 
 
 def shrink(model: nn.Module, cells: dict[str, Cells], kept: Kept) -> nn.Module:
-    """A copy of the network without the channels that are not ``kept``; cells are those of granularity ``filters``."""
+    """A copy of the network without the channels that are not ``kept``.
+
+    Cells are those of granularity ``filters``.
+    """
     rows, columns = indices(cells, kept)
     small = deepcopy(model)
-    for name in rows.keys() | columns.keys():
-        take(small.get_submodule(name), rows.get(name), columns.get(name))
+    narrow(small, rows, columns)
     return small
+
+
+def narrow(model: nn.Module, rows: Indices, columns: Indices) -> None:
+    """Leave every module the rows and columns that are named, in place."""
+    for name in rows.keys() | columns.keys():
+        take(model.get_submodule(name), rows.get(name), columns.get(name))
 
 
 def indices(cells: dict[str, Cells], kept: Kept) -> tuple[Indices, Indices]:
@@ -28,24 +37,29 @@ def indices(cells: dict[str, Cells], kept: Kept) -> tuple[Indices, Indices]:
     rows: Indices = {}
     columns: Indices = {}
     for site, own in cells.items():
-        stays = torch.cat([kept[site].flatten().cpu(), torch.ones(1, dtype=torch.bool)])  # label −1 is the last
+        here = kept[site].flatten().cpu()
+        stays = torch.cat([here, torch.ones(1, dtype=torch.bool)])  # label −1 is the last
         for name, labels in own.labels.items():
             module = name.rpartition(".")[0]
-            side, stay = (rows, stays[labels.long()]) if labels.ndim == 1 else (columns, stays[labels[0].long()])
+            side = rows if labels.ndim == 1 else columns
+            stay = stays[(labels if labels.ndim == 1 else labels[0]).long()]
             side[module] = side[module] & stay if module in side else stay
     return rows, columns
 
 
 def take(module: nn.Module, rows: Tensor | None, columns: Tensor | None) -> None:
     """Leave a module the given rows (what it gives) and columns (what it takes), in place."""
-    for name, held in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+    own = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+    for name, held in own:
         if held.ndim == 0:
             continue
         chosen = held.detach()
         if rows is not None and len(held) == len(rows):
-            chosen = chosen[rows.to(held.device)]
+            chosen = chosen.index_select(0, places(rows, held))
         if columns is not None and name == "weight":
-            chosen = chosen[:, columns.to(held.device)]
+            if chosen.shape[1] != len(columns):
+                raise DataError(f"{chosen.shape[1]} columns cannot be chosen from by {len(columns)}")
+            chosen = chosen.index_select(1, places(columns, held))
         if isinstance(held, nn.Parameter):
             setattr(module, name, nn.Parameter(chosen.clone(), held.requires_grad))
         else:
@@ -53,12 +67,18 @@ def take(module: nn.Module, rows: Tensor | None, columns: Tensor | None) -> None
     resize(module)
 
 
+def places(chosen: Tensor, like: Tensor) -> Tensor:
+    """Where a bool mask is true, int64, on the device of ``like``."""
+    return chosen.nonzero()[:, 0].to(like.device)
+
+
 def resize(module: nn.Module) -> None:
     """Let a module's own numbers of channels be those of its tensors."""
     if isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
     elif depthwise(module):
-        module.in_channels = module.groups = module.in_channels * len(module.weight) // module.out_channels
+        times = module.out_channels // module.in_channels
+        module.in_channels = module.groups = len(module.weight) // times
         module.out_channels = len(module.weight)
     elif isinstance(module, CONVOLUTIONS):
         module.out_channels, module.in_channels = module.weight.shape[:2]

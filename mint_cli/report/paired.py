@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import lgamma, log
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from mint_cli.report.record import SHARES, Bits, Record
 from mint_cli.report.rows import Row, Stat
 
 LEVEL = 0.05  # p at which rows count as separated
+NEGLIGIBLE = 1e-40  # chance, left out of sums
 Z = 1.959964  # of a normal distribution, 95 % lie within so many standard deviations
 
 
@@ -29,29 +31,41 @@ class Difference(NamedTuple):
 def compare(ours: np.ndarray, theirs: np.ndarray) -> Difference:
     """Compare what two rows classified right: (seeds, images), 1 = right.
 
-    With one seed this is McNemar's exact test.  With several an image counts for the row that
-    gets it right in more of them, because the seeds share their images.  The interval is that of
-    Agresti and Min (Statistics in Medicine 24, 2005): one image more for either row.
+    Images are the sample: seeds share them, so each counts once, by the seeds that it was won in.
+    The interval is that of Agresti and Min (Statistics in Medicine 24, 2005): one image more for
+    either row.
     """
     seeds, images = ours.shape
-    won = (ours.astype(int) - theirs.astype(int)).sum(0) / seeds  # image by image, −1 to 1
-    middle = won.sum() / (images + 2)
-    half = Z * np.sqrt(((np.square(won).sum() + 1) / (images + 2) - middle**2) / (images + 2))
+    won = (ours.astype(int) - theirs.astype(int)).sum(0)  # image by image, −seeds to seeds
+    middle = won.sum() / seeds / (images + 2)
+    square = (np.square(won / seeds).sum() + 1) / (images + 2)
+    half = Z * np.sqrt((square - middle**2) / (images + 2))
     ends = float(middle - half), float(middle + half)
-    p = exact(int((won > 0).sum()), int((won < 0).sum()))
-    return Difference(float(won.mean()), *ends, p, seeds, images)
+    return Difference(float(won.mean() / seeds), *ends, exact(won), seeds, images)
 
 
-def exact(better: int, worse: int) -> float:
-    """Two-sided p of so many images for one row and so many for the other, were both alike.
+def exact(won: np.ndarray) -> float:
+    """Two-sided p of so large a sum over images, were each as likely to go to the other row.
 
-    The exact binomial test of McNemar (Psychometrika 12, 1947), summed in integers.
+    With one seed this is McNemar's exact test (Psychometrika 12, 1947), with several the same
+    randomisation of whole images.
     """
-    total, term, tail = better + worse, 1, 1
-    for k in range(min(better, worse)):
-        term = term * (total - k) // (k + 1)
-        tail += term
-    return min(1.0, 2 * tail / 2**total)
+    sizes = np.abs(won)
+    first, chances = 0, np.ones(1)  # of every sum, from the first on, that the row ahead loses
+    for size in range(1, int(sizes.max(initial=0)) + 1):
+        heads = binomial(int((sizes == size).sum()))
+        likely = np.flatnonzero(heads > NEGLIGIBLE)
+        of_size = np.zeros((likely[-1] - likely[0]) * size + 1)
+        of_size[::size] = heads[likely[0] : likely[-1] + 1]
+        first, chances = first + size * likely[0], np.convolve(chances, of_size)
+    lost = int(sizes.sum() - abs(won.sum())) // 2
+    return min(1.0, 2 * float(chances[: max(0, lost + 1 - first)].sum()))
+
+
+def binomial(count: int) -> np.ndarray:
+    """Chances of 0 to ``count`` heads among so many tosses."""
+    ways = [lgamma(count + 1) - lgamma(k + 1) - lgamma(count - k + 1) for k in range(count + 1)]
+    return np.exp(np.array(ways) - count * log(2))
 
 
 def holm(ps: Sequence[float]) -> list[float]:

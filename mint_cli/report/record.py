@@ -20,8 +20,10 @@ from mint_cli.report.schema import SCHEMAS, record_of_today, settings_of_today, 
 NAMES = ("dataset", "model", "pruner", "schedule")  # the four groups a user chooses from
 SHARES = ("sparsity.total", "sparsity.of_all_weights")
 PLACES = ("data", "store", "output", "hydra")  # where a run lies is no setting to compare
-APART = ("config", "environment", "artifacts", "seed", "schema", "threads")  # no numbers measured
-LARGEST = 16 << 20  # bytes of a file that can be a record
+APART = (  # of a record, holds no numbers measured
+    *("schema", "seed", "threads", "images", "config", "environment", "artifacts"),
+)
+LARGEST = 4 << 20  # bytes of a file that can be a record
 HUGE = 1e100  # nothing measured is as large
 
 
@@ -197,6 +199,8 @@ def parsed(raw: dict[str, Any]) -> Record:
     leaves |= {name: raw[name] for name in NAMES if name in raw} | {"seed": raw["seed"]}
     if raw.get("checkpoint"):  # the same content is the same network wherever it lies
         leaves["checkpoint"] = f"{Path(leaves['checkpoint']).name}:{raw['checkpoint'][:8]}"
+    if (raw.get("sparsity") or {}).get("asked", 0) is None:  # a threshold decided
+        leaves["pruner.sparsity"] = None
     idle = without_effect(raw, leaves)
     leaves = {
         key: text(value) for key, value in leaves.items() if not within(key, (*PLACES, *idle))
@@ -205,7 +209,7 @@ def parsed(raw: dict[str, Any]) -> Record:
     seeds = {key: leaves.pop(key) for key in list(leaves) if is_seed(key)}
     threads = text(raw["threads"]) if raw.get("threads") else ""
     found, lost = numbers({key: value for key, value in raw.items() if key not in APART})
-    rounds = tuple(of_round(one) for one in raw.get("rounds") or ())
+    rounds = tuple(numbers(one)[0] for one in raw.get("rounds") or ())
     shares, finished = denominators(raw), str(raw["finished"])
     of_rounds = {key for one in rounds for key in one}
     words = [*leaves, *leaves.values(), *found, *of_rounds, *shares.values()]
@@ -239,12 +243,6 @@ def without_effect(raw: dict[str, Any], leaves: dict[str, Any]) -> list[str]:
 def is_seed(key: str) -> bool:
     """Whether a setting is a seed, by its name."""
     return key.rpartition(".")[2] in ("seed", "seeds") or key.endswith("_seed")
-
-
-def of_round(tree: dict[str, Any]) -> dict[str, float]:
-    """The numbers of one round; its sparsity is a share of the prunable weights."""
-    found, _ = numbers(tree)
-    return {SHARES[0] if key == "sparsity" else key: value for key, value in found.items()}
 
 
 def unfinished(path: Path) -> str:

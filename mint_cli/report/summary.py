@@ -22,18 +22,32 @@ def summary(record: dict[str, Any], path: Path) -> str:
     asked = "by threshold" if sparsity["asked"] is None else f"{sparsity['asked']:.4f}"
     layers = [f"{name} {share:.3f}" for name, share in sparsity["layers"].items()]
     lines = {
-        "sparsity": f"asked {asked}, reached {sparsity['total']:.4f} of {weights['prunable']:,} prunable"
-        f" weights ({sparsity['of_all_weights']:.4f} of all {weights['all']:,})",
+        "sparsity": f"asked {asked}, reached {sparsity['total']:.4f} of {weights['prunable']:,} "
+        f"prunable weights ({sparsity['of_all_weights']:.4f} of all {weights['all']:,})",
         "": some(layers),
-        "accuracy": ", ".join(f"{name} {accuracy[name]:.2%}" for name in ("dense", "pruned", "retrained"))
+        "accuracy": ", ".join(f"{name} {value:.2%}" for name, value in accuracy.items())
         + " (test)",
+        **({"size": size(record["shrink"])} if record.get("shrink") else {}),
         "reliability": reliability(record["reliability"]),
-        "seconds": ", ".join(f"{name} {seconds:.1f}" for name, seconds in record["seconds"].items()),
+        "seconds": ", ".join(
+            f"{name} {seconds:.1f}" for name, seconds in record["seconds"].items()
+        ),
         "record": str(path),
     }
     title = " ".join(str(record[name]) for name in ("dataset", "model", "pruner"))
     told = "\n".join(f"  {name:<12}{line}" for name, line in lines.items())
     return f"{title} seed {record['seed']}\n{told}"
+
+
+def size(shrink: dict[str, Any]) -> str:
+    """How much smaller the network has become, or why it has not."""
+    if shrink["reason"]:
+        return f"not smaller: {shrink['reason']}"
+    counts = (
+        f"{name} {shrink[name]['masked']:,} → {shrink[name]['shrunken']:,}"
+        for name in ("parameters", "macs")
+    )
+    return ", ".join(counts) + f", outputs equal to {shrink['difference']:.0e}"
 
 
 def some(layers: list[str]) -> str:
@@ -43,11 +57,16 @@ def some(layers: list[str]) -> str:
 
 
 def reliability(report: dict[str, Any] | None) -> str:
-    """Means over layers of how far the scores can be relied on, a dash where no layer has a figure."""
+    """Means over layers of how far the scores can be relied on, a dash where none is known."""
     if report is None:
         return "no score was needed: every layer gives up the same share"
-    found = {name: mean(layer[key] for layer in report["layers"].values()) for key, name in FIGURES.items()}
-    return ", ".join(f"{name} {'–' if value is None else f'{value:.2f}'}" for name, value in found.items())
+    found = {
+        name: mean(layer[key] for layer in report["layers"].values())
+        for key, name in FIGURES.items()
+    }
+    return ", ".join(
+        f"{name} {'–' if value is None else f'{value:.2f}'}" for name, value in found.items()
+    )
 
 
 def mean(values: Iterable[float | None]) -> float | None:

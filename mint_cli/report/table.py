@@ -26,8 +26,8 @@ PAIRED = (
     "difference is {} of a row less that of the best row of its data set, model, checkpoint and "
     "sparsity, on the same test images and with the same seeds (their number in brackets); from "
     "low to high it has 95 % over test images, not over other seeds.",
-    "p is McNemar's exact test; with several seeds an image counts for the row that gets it right "
-    "in more of them. Separated are rows with p of at most 5 % after Holm's correction.",
+    "p is that of McNemar's exact test; with several seeds an image counts by the seeds it was won "
+    "in. Separated are rows with p of at most 5 % after Holm's correction.",
 )
 
 
@@ -49,6 +49,7 @@ def tabulate(
 
 def separated(rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
     """Which rows the test images do not separate from the best, where predictions tell."""
+    rows = [row for row in rows if "round" not in row.settings]  # predictions are of the last one
     metric = next((key for key in TESTED if key in metrics), None)
     if metric is None or sum(bool(one.correct) for row in rows for one in row.records) < 2:
         return []
@@ -295,7 +296,7 @@ def report(options: argparse.Namespace) -> None:
         write = {"encoding": "utf-8", "errors": "mint-table"}
         aside(options.output, lambda path: path.write_text(content, **write))
     else:
-        sys.stdout.write(content)
+        put(content)
     for warning in [*warnings, *(table.notes if options.format == "csv" else [])]:
         say(warning)
 
@@ -312,6 +313,16 @@ def compared(rows: list[Row], stopped: list[str], options: argparse.Namespace) -
     return table
 
 
+def put(content: str) -> None:
+    """The table on stdout."""
+    try:
+        print(content, end="", flush=True)
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        raise DataError(f"the table cannot be written: {error.strerror}") from error
+
+
 def say(words: str) -> None:
     """One line on stderr."""
     print(f"mint-table: {one_line(words)}", file=sys.stderr)
@@ -319,27 +330,17 @@ def say(words: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``mint-table``: 0, or 1 after one sentence on stderr."""
-    options = arguments(argv)
     take_any_text(sys.stdout, sys.stderr)
+    options = arguments(argv)
     try:
         report(options)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader (head, less) has seen enough
-        silence()
     except Exception as error:
         words = sentence(error)
         if words is None:
             raise
         say(words)
-        if isinstance(error, OSError):
-            silence()
         return 1
     return 0
-
-
-def silence() -> None:
-    """Let what stdout could not write go, so that the end of the program does not try again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Whole channels of a coupled set: what all layers that read them lose without each, given those still kept."""
+"""Whole channels of a coupled set: what their readers lose without each, given those still kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from mint_cli.protocol import Cells
-from mint_cli.solver.blocks import columns_of
 from mint_cli.solver.choice import root
 from mint_cli.solver.equations import factor
 from mint_cli.solver.rows import Problem
@@ -33,6 +32,12 @@ def readers(cells: Cells) -> dict[str, Tensor]:
         for name, labels in cells.labels.items()
         if labels.ndim == 2
     }
+
+
+def columns_of(owner: Tensor, channels: int) -> Tensor:
+    """Columns of every channel, int64 (channels, size), from the owner of each (k,); −1 fills up."""
+    columns = [(owner == c).nonzero()[:, 0] for c in range(channels)]
+    return torch.nn.utils.rnn.pad_sequence(columns, batch_first=True, padding_value=-1)
 
 
 def part(problem: Problem, support: Tensor, owner: Tensor, channels: int, unit: float) -> Part:
@@ -61,11 +66,11 @@ def part(problem: Problem, support: Tensor, owner: Tensor, channels: int, unit: 
 
 
 def eliminate(parts: list[Part], channels: int) -> tuple[Tensor, Tensor]:
-    """Remove channel after channel, always the one whose loss costs all readers together least given those still kept.
+    """Remove channel after channel, always the one that costs all readers together least.
 
-    The order, int64 (channels,), first gone first, and the rise of the readers' felt error at every
-    step, never falling: the block form of optimal brain surgeon (Hassibi & Stork 1993), summed over
-    readers.
+    Costs are given those still kept.  Returns the order, int64 (channels,), first gone first, and the
+    rise of the readers' felt error at every step, never falling: the block form of optimal brain
+    surgeon (Hassibi & Stork 1993), summed over readers.
     """
     device = parts[0].inverse.device
     names = torch.arange(channels, device=device)
@@ -74,7 +79,8 @@ def eliminate(parts: list[Part], channels: int) -> tuple[Tensor, Tensor]:
     parts = [Part(p.inverse.clone(), p.weights.clone(), p.size) for p in parts]
     for step in range(channels):
         inner = [inverted(p, gone) for p in parts]
-        rise = sum(costs(p, own) for p, own in zip(parts, inner, strict=True)).masked_fill(gone, torch.inf)
+        rise = sum(costs(p, own) for p, own in zip(parts, inner, strict=True))
+        rise = rise.masked_fill(gone, torch.inf)
         at = int(rise.argmin())
         order[step], rises[step] = names[at], rise[at]
         for p, own in zip(parts, inner, strict=True):
@@ -89,7 +95,7 @@ def eliminate(parts: list[Part], channels: int) -> tuple[Tensor, Tensor]:
 
 
 def inverted(p: Part, gone: Tensor) -> Tensor:
-    """Inverses of every channel's own block of the inverse, (channels, size, size); of channels that are gone the identity."""
+    """Inverses of every channel's own block, (channels, size, size); the identity of those gone."""
     n = len(gone)
     own = p.inverse.view(n, p.size, n, p.size).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
     eye = torch.eye(p.size, dtype=own.dtype, device=own.device)

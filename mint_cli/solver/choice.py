@@ -15,7 +15,6 @@ from mint_cli.solver import equations as eq
 from mint_cli.solver import single
 from mint_cli.solver.rows import Problem, solve
 
-
 WHOLE = 1152  # inputs up to which every output of single weights is eliminated from all of them
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mint_cli.kernel import elimination as kernel
+from mint_cli.kernel.threads import as_many_as_torch
 from mint_cli.solver import equations as eq
 from mint_cli.solver.rows import Problem, solve
 
@@ -53,7 +54,8 @@ def taken(
     ended = np.full(m, -1) if keep is None else keep.numpy()
     lost = np.zeros((m, k), bool) if gone is None else gone.numpy()
     stacked = matrices.reshape(-1, k, k).contiguous().numpy()
-    found = kernel.take(stacked, values.contiguous().numpy(), lost, largest, ended, count)
+    with as_many_as_torch():
+        found = kernel.take(stacked, values.contiguous().numpy(), lost, largest, ended, count)
     return tuple(torch.from_numpy(a) for a in found)
 
 

@@ -67,7 +67,7 @@ class Budget:
     """How much is to go: a share, or None where the allocation decides, and of what."""
 
     sparsity: float | None
-    of: str  # weights of the prunable layers, or of all; cells; parameters or multiply-accumulates of what is left
+    of: str  # weights (of prunable layers, of all), cells, parameters or multiply-accumulates
 
     def __post_init__(self) -> None:
         if self.sparsity is not None and not 0 <= self.sparsity < 1:
@@ -96,8 +96,9 @@ class Budget:
         else:
             kept, most = search.exact(wanted)
         if kept is None:
-            what = {"prunable": "the prunable weights", "all": "all weights"}.get(self.of, f"the {self.of}")
-            bound = f"can be at most {int(most / whole * 1e4) / 1e4:.4f} of {what} with these layers and caps"
+            words = {"prunable": "the prunable weights", "all": "all weights"}
+            what, share = words.get(self.of, f"the {self.of}"), int(most / whole * 1e4) / 1e4
+            bound = f"can be at most {share:.4f} of {what} with these layers and caps"
             raise SettingError("sparsity", bound, self.sparsity)
         return kept
 

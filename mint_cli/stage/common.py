@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from mint_cli.data.splits import checked, digest
+from mint_cli.errors import owned
+from mint_cli.network import surgery
 from mint_cli.network.couplings import Recorded
 from mint_cli.network.layers import normalise_inputs, prunable_layers, record, weight_counts
 from mint_cli.protocol import Cells, Layer, Splits, Tensors
@@ -31,7 +33,8 @@ class Data:
 
     @cached_property
     def splits(self) -> Splits:
-        return checked(self.dataset(self.root), self.dataset.func.__name__)
+        with owned("dataset"):
+            return checked(self.dataset(self.root), self.dataset.func.__name__)
 
     @cached_property
     def content(self) -> str:
@@ -70,6 +73,13 @@ class Network:
         if state is not None:
             model.load_state_dict(state)
         return model.eval()
+
+    def rebuild(self, artifact: Artifact) -> nn.Module:
+        """The network of an artifact in evaluation mode, as small as it was left (``rows`` and ``columns`` of modules)."""
+        model = self.build()
+        surgery.narrow(model, part("rows", artifact), part("columns", artifact))
+        model.load_state_dict(part("state", artifact))
+        return model
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ import torch
 
 from mint_cli.data import images as im
 from mint_cli.errors import DataError
-from mint_cli.stage.common import Network, Result, part
+from mint_cli.stage.common import Network, Result
 from mint_cli.store import Artifact, Context
 from mint_cli.training.loop import predict
 
 
 def evaluate(network: Network, taken: Artifact, context: Context) -> Result:
     """Accuracy and loss on test and on validation (null without images), and the class that each image was given."""
-    model = network.build(part("state", taken)).to(context.device, memory_format=torch.channels_last)
+    model = network.rebuild(taken).to(context.device, memory_format=torch.channels_last)
     tensors, metrics = {}, {}
     for name in ("test", "validation"):
         images = im.to(getattr(network.data.splits, name), context.device)

@@ -16,6 +16,7 @@ from mint_cli.network import cells as ce
 from mint_cli.network.layers import apply_masks, inference, spread, weight_counts
 from mint_cli.network.observe import reestimate_batch_norm
 from mint_cli.protocol import Cells, Images, Kept, Masks, Tensors
+from mint_cli.solver.progress import kept_by
 from mint_cli.stage.budget import Budget
 from mint_cli.stage.common import Network, Result, Sites, part, prefixed, stream
 from mint_cli.store import Artifact, Context
@@ -49,7 +50,8 @@ def prune(
     model = model.to(context.device, memory_format=torch.channels_last)
     rng = np.random.default_rng(stream(seed, "prune", round))
     train_images = im.to(network.data.splits.train, context.device)
-    kept, changed = compensation(model, cells, kept, gone, train_images, rng)
+    with kept_by(context.scratch.once):
+        kept, changed = compensation(model, cells, kept, gone, train_images, rng)
     model.load_state_dict(model.state_dict() | changed)
     masks = {name: mask for name, mask in ce.masks_of(cells, kept).items() if name in parameters}
     masks |= {name: ce.both(masks.get(name), mask) for name, mask in former.items()}

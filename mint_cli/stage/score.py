@@ -12,6 +12,7 @@ from mint_cli import reliability
 from mint_cli.data import images as im
 from mint_cli.errors import DataError
 from mint_cli.protocol import Cells, Estimate
+from mint_cli.solver.progress import kept_by
 from mint_cli.stage.common import Network, Result, Sites, part, stream
 from mint_cli.store import Artifact, Context
 
@@ -34,7 +35,8 @@ def score(
     rng = np.random.default_rng(stream(seed, "score", round))
     train_images = im.to(network.data.splits.train, context.device)
     cells = sites.cells(network)
-    estimates = criterion(model, cells, train_images, rng)
+    with kept_by(context.scratch.once):
+        estimates = criterion(model, cells, train_images, rng)
     check_estimates(criterion.func.__name__, cells, estimates)
     report = {name: reliability.report(estimate) for name, estimate in estimates.items()}
     warn_of_noise(report)

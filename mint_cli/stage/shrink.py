@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mint_cli.data import images as im
-from mint_cli.errors import SettingError
+from mint_cli.errors import first_line
 from mint_cli.granularity.filters import filters
 from mint_cli.network import cost, surgery
 from mint_cli.network.couplings import Recorded
@@ -22,10 +22,11 @@ log = logging.getLogger(__name__)
 
 EXACT = 1e-5  # most that outputs may differ by, relative to the largest logit
 IMAGES = 16  # on which they are compared
+FAILURES = (RuntimeError, ValueError, IndexError, TypeError, AttributeError, AssertionError)
 
 
 def shrink(network: Network, pruned: Artifact, context: Context) -> Result:
-    """The network with its idle channels taken out, and how far its outputs are from those of the masked one.
+    """The network with its idle channels taken out, and how far its outputs are from the masked one's.
 
     Where some part cannot be made smaller the masked network is kept, and the record says why.
     """
@@ -38,14 +39,15 @@ def shrink(network: Network, pruned: Artifact, context: Context) -> Result:
         found["difference"] = surgery.difference(masked, small, x)
         if not found["difference"] <= EXACT:
             found["reason"] = f"its outputs differ by {found['difference']:.1e} of the largest logit"
-    except (RuntimeError, ValueError, IndexError, SettingError) as error:
-        found["reason"] = str(error).splitlines()[0]
+    except FAILURES as error:
+        found["reason"] = first_line(error)
     if found["reason"]:
         log.warning("the network is not made smaller: %s; the masked one is kept", found["reason"])
         small, rows, columns = masked, {}, {}
+    both = {"masked": masked, "shrunken": small}
     found |= {
-        "parameters": {"masked": cost.parameters(masked), "shrunken": cost.parameters(small)},
-        "macs": {name: cost.macs(m, network.pixels) for name, m in (("masked", masked), ("shrunken", small))},
+        "parameters": {name: cost.parameters(m) for name, m in both.items()},
+        "macs": {name: cost.macs(m, network.pixels) for name, m in both.items()},
     }
     tensors = prefixed("state", small.state_dict())
     return tensors | prefixed("rows", rows) | prefixed("columns", columns), found

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mint_cli.data import images as im
+from mint_cli.errors import DataError
 from mint_cli.network.layers import device_of, differentiated, inference, spread
 from mint_cli.network.observe import settle_constant_channels
-from mint_cli.errors import DataError
 from mint_cli.protocol import Images, Masks, Tensors
 from mint_cli.store import Context
 from mint_cli.training.recipe import Recipe, learning_rate

@@ -149,3 +149,12 @@ def test_features_of_a_linear_layer_on_tokens_are_its_channels_averaged_over_tok
     child, parent = seen[5]
     made = parent @ model.mix.weight.detach().T + model.mix.bias.detach()
     torch.testing.assert_close(made, child, atol=1e-5, rtol=1e-5)
+
+
+def test_whole_channels_are_refused_before_any_work():
+    from channels import NETWORKS, PIXELS, filter_cells
+
+    model = NETWORKS["sequential"]()
+    settings = {"samples_per_class": 1, "features": "means", "estimator": partial(print)}
+    with pytest.raises(SettingError, match="^granularity must be blocks or weights: whole channels"):
+        check(record(model, PIXELS), filter_cells(model), torch.arange(10) % 3, **settings)

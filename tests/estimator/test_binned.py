@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mint_cli.estimator.binned import binned, check, entropy
 from mint_cli.errors import SettingError
+from mint_cli.estimator.binned import binned, check, entropy
 
 
 def score(child: np.ndarray, parent: np.ndarray, groups: list[int], bins: int = 2, corrected: bool = False) -> torch.Tensor:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mint_cli.estimator.gaussian import check, gaussian
 from mint_cli.errors import SettingError
+from mint_cli.estimator.gaussian import check, gaussian
 
 RIDGE = 1e-5
 

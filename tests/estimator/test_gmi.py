@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mint_cli.estimator.gmi import SCALES, check, conditional_gmi, gmi
 from mint_cli.errors import SettingError
+from mint_cli.estimator.gmi import SCALES, check, conditional_gmi, gmi
 
 
 def henze_penrose(correlation: float) -> float:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mint_cli.estimator.ksg import check, ksg
 from mint_cli.errors import SettingError
+from mint_cli.estimator.ksg import check, ksg
 
 
 def scores(correlation: float, conditional: bool, n: int = 1000, draws: int = 6) -> list[float]:

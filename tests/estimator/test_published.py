@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from mint_cli.estimator.published import check, published
 from mint_cli.errors import SettingError
+from mint_cli.estimator.published import check, published
 
 DRAWS = 10
 

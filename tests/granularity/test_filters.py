@@ -1,94 +1,106 @@
-"""Whole channels: cells are what the couplings say, and what must stay is left out with the reason."""
+"""Whole channels as cells: what belongs to one, what may go, and what cannot and why."""
 
 import pytest
 import torch
-from channelled import PIXELS, SelfReading, built
+from channels import NETWORKS, PIXELS, Net, conv, filter_cells, pooled
 from networks import seeded
 from torch import nn
 
 from mint_cli.errors import SettingError
 from mint_cli.granularity.filters import filters
 from mint_cli.network.couplings import Recorded
-from mint_cli.network.layers import prunable_layers, record
+from mint_cli.network.layers import record
 
 
-def cells_of(model, residual=True, skip=()):
-    layers = prunable_layers(record(model, PIXELS), list(skip))
-    return filters(Recorded(model, PIXELS), layers, residual=residual)
+def shapes(cells):
+    return {site: own.shape for site, own in cells.items()}
 
 
-def test_a_cell_is_a_channel_with_all_that_makes_norms_and_reads_it():
-    cells = cells_of(built("Chain"))
-    assert {site: own.shape for site, own in cells.items()} == {"a": (6,), "b": (5,), "c": (7,)}
-    rows = list(range(6))
-    a = {name: labels for name, labels in cells["a"].labels.items()}
-    made = ["a.weight", "a.bias", "norm.weight", "norm.bias", "norm.running_mean", "norm.running_var"]
-    assert set(a) == {*made, "act.weight", "b.weight"}
-    assert all(a[name].tolist() == rows for name in (*made, "act.weight"))
-    assert a["b.weight"].tolist() == [rows] * 5 and a["b.weight"].dtype == torch.int32
-    assert cells["b"].labels["c.weight"].tolist() == [[c for c in range(5) for _ in range(4)]] * 7
-    assert "b.bias" not in cells["b"].labels  # there is none
+@pytest.mark.parametrize(
+    ("network", "sites"),
+    [
+        ("sequential", {"first": (6,), "last": (5,)}),
+        ("residual", {"stem": (6,), "inner": (4,)}),
+        ("concatenated", {"left": (4,), "right": (5,)}),
+        ("flattened", {"first": (4,)}),
+        ("depthwise", {"first": (6,), "last": (5,)}),
+        ("prelu", {"first": (6,)}),
+        ("gated", {"first": (6,), "down": (2,)}),
+        ("split", {"first": (8,), "own": (4,)}),
+    ],
+)
+def test_every_channel_that_can_go_is_one_cell_whoever_makes_it(network, sites):
+    assert shapes(filter_cells(NETWORKS[network]())) == sites
 
 
-def test_joined_channels_are_cells_of_their_makers_side_by_side():
-    cells = cells_of(built("Joined"))
-    assert {site: own.shape for site, own in cells.items()} == {"a": (4,), "b": (3,), "c": (5,)}
-    assert cells["a"].labels["c.weight"][0].tolist() == [0, 1, 2, 3, -1, -1, -1]
-    assert cells["b"].labels["norm.weight"].tolist() == [-1] * 4 + [0, 1, 2]
+def test_the_stream_of_a_residual_network_stays_unless_it_is_asked_for():
+    assert shapes(filter_cells(NETWORKS["residual"](), residual=False)) == {"inner": (4,)}
 
 
-def test_channels_that_are_added_are_one_cell_and_go_only_on_request():
-    assert set(cells_of(built("Added"), residual=False)) == {"a", "c"}
-    cells = cells_of(built("Added"))
-    assert set(cells) == {"stem", "a", "c", "short"} or set(cells) == {"stem", "a", "c", "d"}
-    stream = cells["stem"].labels
-    assert stream["stem.weight"].tolist() == stream["b.weight"].tolist() == [0, 1, 2, 3]
-    for reader in ("a", "c", "short"):
-        assert stream[f"{reader}.weight"][0].tolist() == [0, 1, 2, 3]
+def test_a_cell_has_rows_of_its_maker_entries_of_its_norm_and_columns_of_its_reader():
+    labels = filter_cells(NETWORKS["sequential"]())["first"].labels
+    rows = {f"norm.{kind}" for kind in ("weight", "bias", "running_mean", "running_var")}
+    assert set(labels) == rows | {"first.weight", "first.bias", "last.weight"}
+    assert all(labels[name].tolist() == [*range(6)] for name in labels if name != "last.weight")
+    assert labels["last.weight"].tolist() == [[*range(6)]] * 5
 
 
-def test_depthwise_convolutions_lose_the_rows_of_what_enters_them():
-    cells = cells_of(built("Depthwise"))
-    own = cells["a"].labels
-    assert own["depth.weight"].ndim == 1 and own["depth.bias"].tolist() == list(range(6))
-    assert own["up.weight"].tolist() == list(range(6))  # its product with them
+def test_both_makers_of_a_sum_and_all_its_readers_belong_to_the_cell():
+    labels = filter_cells(NETWORKS["residual"]())["stem"].labels
+    assert {n for n in labels if n.endswith("weight")} == {
+        "stem.weight", "outer.weight", "inner.weight", "out.weight",
+    }  # fmt: skip
 
 
-def test_skipped_layers_and_the_last_one_keep_their_channels():
-    assert set(cells_of(built("Chain"), skip=["b"])) == {"a", "c"}
-    assert "out" not in cells_of(built("Chain"))
+def test_what_others_bring_to_a_concatenation_has_no_label():
+    labels = filter_cells(NETWORKS["concatenated"]())["right"].labels
+    assert labels["norm.weight"].tolist() == [-1] * 4 + [0, 1, 2, 3, 4]
+    assert labels["out.weight"][0].tolist() == [-1] * 4 + [0, 1, 2, 3, 4]
 
 
-class Grouped(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b, self.out = nn.Conv2d(2, 4, 1), nn.Conv2d(4, 4, 1, groups=2), nn.Linear(4, 3)
-
-    def forward(self, x):
-        return self.out(self.b(self.a(x)).relu().mean((2, 3)))
-
-
-def test_what_a_grouped_convolution_reads_stays():
-    assert set(cells_of(seeded(Grouped))) == {"b"}
+def grouped():
+    return Net(
+        lambda m, x: m.out(pooled(m.after(m.last(torch.relu(m.mid(m.first(x))))))),
+        first=conv(3, 4), mid=conv(4, 4, groups=2), last=conv(4, 5), after=conv(5, 6),
+        out=nn.Linear(6, 3),
+    )  # fmt: skip
 
 
-def test_where_no_channel_can_go_the_reasons_are_told():
-    model = nn.Sequential(nn.Flatten(), nn.Linear(128, 3))
-    with pytest.raises(SettingError, match="^skip leaves no channel that can go as a whole; .*outputs"):
-        cells_of(model)
-    with pytest.raises(SettingError, match="granularity.residual"):
-        cells_of(seeded(SelfReading), residual=False)
+def test_a_grouped_convolution_fixes_what_it_reads_and_what_it_makes():
+    assert shapes(filter_cells(seeded(grouped))) == {"last": (5,), "after": (6,)}
+
+
+def test_skipped_layers_keep_their_channels():
+    model = NETWORKS["sequential"]()
+    layers = {name: x for name, x in record(model, PIXELS).items() if name != "first"}
+    assert shapes(filters(Recorded(model, PIXELS), layers, residual=True)) == {"last": (5,)}
+
+
+def test_a_network_without_a_channel_that_can_go_is_refused_with_reasons():
+    model = seeded(lambda: Net(lambda m, x: m.out(pooled(x)), out=nn.Linear(3, 3)))
+    with pytest.raises(SettingError, match="^skip leaves no channel that can go as a whole") as told:
+        filter_cells(model)
+    assert "the images: they are the images" in str(told.value)
+    assert "out: its channels are the network's outputs" in str(told.value)
+
+
+def test_channels_of_a_layer_that_is_called_twice_stay():
+    model = seeded(
+        lambda: Net(
+            lambda m, x: m.out(pooled(m.last(torch.relu(m.again(torch.relu(m.again(x))))))),
+            again=conv(3, 3), last=conv(3, 5), out=nn.Linear(5, 3),
+        )
+    )  # fmt: skip
+    assert shapes(filter_cells(model)) == {"last": (5,)}
 
 
 def test_channels_of_a_layer_that_reads_what_it_adds_to_stay():
     """A weight between two of them would belong to both."""
-    with pytest.raises(SettingError, match="^skip leaves no channel .*read the channels that they add to"):
-        cells_of(seeded(SelfReading))
-
-
-def test_labels_of_a_site_name_every_cell_and_no_other():
-    for name in ("Chain", "Joined", "Added", "Depthwise", "Tokens"):
-        for own in cells_of(built(name)).values():
-            for labels in own.labels.values():
-                found = set(labels.flatten().tolist()) - {-1}
-                assert found == set(range(own.shape[0]))
+    model = seeded(
+        lambda: Net(
+            lambda m, x: m.out(pooled((lambda y: y + m.own(y))(torch.relu(m.first(x))))),
+            first=conv(3, 4), own=conv(4, 4), out=nn.Linear(4, 3),
+        )
+    )  # fmt: skip
+    with pytest.raises(SettingError, match="skip leaves no channel that can go as a whole"):
+        filter_cells(model)

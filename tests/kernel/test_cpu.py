@@ -19,10 +19,10 @@ def test_the_number_of_threads_changes_nothing() -> None:
     counts = []
     try:
         for threads in (1, most):
-            numba.set_num_threads(threads)
+            torch.set_num_threads(threads)
             counts.append(tree.edge_counts(*arguments, ONES, ONES, 30))
     finally:
-        numba.set_num_threads(most)
+        torch.set_num_threads(1)
     assert torch.equal(*counts)
 
 

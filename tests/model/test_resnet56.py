@@ -5,7 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from mint_cli.model.resnet56 import resnet56, shortcut
-from mint_cli.network.layers import activations, channel_means, passage, weight_counts, weighted_layers
+from mint_cli.network.layers import weight_counts, weighted_layers
+from mint_cli.network.observe import activations, channel_means, passage
 from mint_cli.protocol import Images
 
 
@@ -24,7 +25,7 @@ def test_it_has_the_published_number_of_parameters_and_weights(network):
     assert sum(p.numel() for p in network.parameters()) == 853_018
     counts = weight_counts(network)
     assert sum(counts.values()) == 848_944
-    assert list(counts) == [f"conv{i}" for i in range(1, 56)] + ["linear"]
+    assert list(counts) == [f"conv{i}.weight" for i in range(1, 56)] + ["linear.weight"]
 
 
 def test_shortcuts_have_no_weights_and_pad_with_zero_channels():
@@ -46,8 +47,8 @@ def test_parents_and_children_of_every_layer_are_its_own_input_and_output_channe
         inner = F.relu(network.bn2(network.conv2(stem)))
         block = F.relu(network.bn3(network.conv3(inner)) + stem)
     for name, entering in (("conv2", stem), ("conv3", inner), ("conv4", block)):
-        torch.testing.assert_close(recorded[name][0], channel_means(entering))
-        torch.testing.assert_close(recorded[name][1], channel_means(modules[name](entering)))
+        torch.testing.assert_close(recorded[name][0], channel_means(modules[name], entering))
+        torch.testing.assert_close(recorded[name][1], channel_means(modules[name], modules[name](entering)))
 
 
 def test_the_additions_are_found_without_naming_layers(network):

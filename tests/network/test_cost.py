@@ -1,42 +1,40 @@
-"""What a network costs, against counts by hand and against networks that are smaller."""
+"""What networks cost: counted by hand."""
 
-import pytest
 import torch
-from channelled import BUILDS, PIXELS, built
+from channels import NETWORKS, PIXELS, filter_cells
 from torch import nn
 
-from mint_cli.granularity.filters import filters
 from mint_cli.network import cost
-from mint_cli.network.couplings import Recorded
 from mint_cli.network.layers import record
-from mint_cli.network.surgery import shrink
 
 
-def test_operations_and_parameters_of_a_small_network_are_those_counted_by_hand():
-    model = nn.Sequential(nn.Conv2d(2, 6, 3, stride=2, padding=1), nn.Flatten(), nn.Linear(96, 3))
-    assert cost.macs(model, PIXELS) == 16 * 6 * 2 * 9 + 96 * 3
-    assert cost.parameters(model) == 6 * 2 * 9 + 6 + 96 * 3 + 3
+def test_operations_are_one_a_weight_and_position_without_biases_and_norms():
+    model = NETWORKS["sequential"]()
+    assert cost.macs(model, PIXELS) == 64 * (9 * 3 * 6 + 9 * 6 * 5) + 5 * 3
+    assert cost.macs(NETWORKS["depthwise"](), PIXELS) == 64 * 9 * (3 * 6 + 12 + 12 * 5) + 5 * 3
 
 
-@pytest.mark.parametrize("name", BUILDS)
-def test_operations_of_layers_are_those_of_the_whole_network(name):
-    model = built(name)
-    layers = record(model, PIXELS)
-    elements = {n: p.numel() for n, p in model.named_parameters()}
-    assert cost.layer_macs(layers, elements) == cost.macs(model, PIXELS)
+def test_operations_by_layer_add_up_to_those_of_the_network():
+    for build in NETWORKS.values():
+        model = build()
+        every = {name: p.numel() for name, p in model.named_parameters()}
+        assert cost.layer_macs(record(model, PIXELS), every) == cost.macs(model, PIXELS)
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("name", BUILDS)
-def test_what_remains_is_what_the_smaller_network_has(name, seed):
-    model = built(name)
-    layers = record(model, PIXELS)
-    cells = filters(Recorded(model, PIXELS), layers, residual=True)
-    generator = torch.Generator().manual_seed(seed)
-    kept = {site: torch.rand(own.shape, generator=generator) < 0.6 for site, own in cells.items()}
-    for own in kept.values():
-        own[0] = True
-    small, parameters = shrink(model, cells, kept), dict(model.named_parameters())
-    left = cost.remaining(parameters, cells, kept)
-    assert left == {n: p.numel() for n, p in small.named_parameters()}
-    assert cost.layer_macs(layers, left) == cost.macs(small, PIXELS)
+def test_parameters_are_weights_biases_and_entries_of_norms():
+    assert cost.parameters(NETWORKS["sequential"]()) == 162 + 6 + 12 + 270 + 5 + 15 + 3
+
+
+def test_what_remains_loses_rows_and_columns_at_once():
+    model = NETWORKS["sequential"]()
+    kept = {"first": torch.arange(6) < 2, "last": torch.arange(5) < 3}
+    left = cost.remaining(dict(model.named_parameters()), filter_cells(model), kept)
+    assert left == {
+        "first.weight": 2 * 27, "first.bias": 2, "norm.weight": 2, "norm.bias": 2,
+        "last.weight": 3 * 2 * 9, "last.bias": 3, "out.weight": 9, "out.bias": 3,
+    }  # fmt: skip
+
+
+def test_the_mode_of_the_network_is_left_as_it_was():
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(192, 2)).train()
+    assert cost.macs(model, PIXELS) == 384 and model.training

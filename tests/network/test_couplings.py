@@ -1,141 +1,139 @@
-"""Which channels hang together: found by where a NaN arrives."""
+"""What NaNs in one channel show of a network: where it arrives, with which others, and what it fixes."""
 
 import pytest
 import torch
-from channelled import PIXELS, SelfReading, built
+from channels import NETWORKS, PIXELS, Net, conv, pooled
 from networks import seeded
 from torch import nn
+from torch.nn import functional as F
 
-from mint_cli.network.couplings import (
-    IMAGE,
-    LOGITS,
-    Recorded,
-    codes,
-    couplings,
-    decoded,
-    depthwise,
-    is_maker,
-    is_place,
-    output_shapes,
+from mint_cli.network.couplings import IMAGE, codes, couplings, decoded
+
+
+def arrived(name: str, maker: str) -> dict[str, list[int]]:
+    found = couplings(NETWORKS[name](), PIXELS).arrivals[maker]
+    return {place: at.tolist() for place, at in found.items() if place != "logits"}
+
+
+@pytest.mark.parametrize(
+    ("network", "maker", "places"),
+    [
+        ("sequential", "first", {"norm": [*range(6)], "last": [*range(6)]}),
+        ("residual", "stem", {"inner": [*range(6)], "out": [*range(6)]}),
+        ("residual", "outer", {"out": [*range(6)]}),
+        ("concatenated", "left", {"norm": [0, 1, 2, 3] + [-1] * 5, "out": [0, 1, 2, 3] + [-1] * 5}),
+        ("concatenated", "right", {"norm": [-1] * 4 + [*range(5)], "out": [-1] * 4 + [*range(5)]}),
+        ("flattened", "first", {"out": [c for c in range(4) for _ in range(64)]}),
+        (
+            "depthwise",
+            "first",
+            {"deep": [*range(6)], "last": [c for c in range(6) for _ in range(2)]},
+        ),
+        ("prelu", "first", {"act": [*range(6)], "out": [*range(6)]}),
+        ("gated", "first", {"down": [*range(6)], "out": [*range(6)]}),
+        ("gated", "up", {"out": [*range(6)]}),
+        ("split", "first", {"own": [0, 1, 2, 3], "out": [-1] * 4 + [4, 5, 6, 7]}),
+    ],
 )
+def test_a_channel_arrives_where_it_is_read_through_all_that_keeps_channels_apart(
+    network, maker, places
+):
+    assert arrived(network, maker) == places
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 8, 17])
-def test_every_channel_has_a_code_of_its_own_that_is_read_back(channels):
-    code = codes(channels)
-    numbers, mixed = decoded(code)
-    assert numbers.tolist() == list(range(channels)) and not mixed
-    assert len({tuple(c.tolist()) for c in code.T}) == channels
+def test_layers_that_keep_channels_apart_make_none():
+    assert set(couplings(NETWORKS["depthwise"](), PIXELS).channels) == {IMAGE, "first", "last", "out"}
 
 
-def test_where_two_channels_arrive_together_that_is_seen_and_where_none_does_too():
-    code = codes(5)
-    seen = torch.stack([code[:, 1] | code[:, 3], code[:, 4], torch.zeros(len(code), dtype=torch.bool)], 1)
-    numbers, mixed = decoded(seen)
-    assert mixed and numbers[1] == 4 and numbers[2] == -1
+def test_makers_of_a_residual_stream_are_those_that_meet_in_a_sum():
+    assert couplings(NETWORKS["residual"](), PIXELS).added == {"stem", "outer"}
+    assert couplings(NETWORKS["gated"](), PIXELS).added == frozenset()
 
 
-def test_depthwise_convolutions_pass_channels_on_and_all_others_make_them():
-    assert depthwise(nn.Conv2d(4, 8, 3, groups=4)) and not is_maker(nn.Conv2d(4, 8, 3, groups=4))
-    for module in (nn.Conv2d(4, 8, 3), nn.Conv2d(4, 8, 3, groups=2), nn.Linear(3, 2), nn.Conv1d(2, 2, 3)):
-        assert is_maker(module) and is_place(module) and not depthwise(module)
-    assert is_place(nn.BatchNorm2d(3)) and is_place(nn.PReLU(3)) and not is_place(nn.ReLU())
+class Normed(nn.Module):
+    """A layer norm over channels."""
 
-
-def arrivals(name: str) -> dict[str, dict[str, list[int]]]:
-    found = couplings(built(name), PIXELS).arrivals
-    return {maker: {p: at.tolist() for p, at in own.items()} for maker, own in found.items()}
-
-
-def test_channels_travel_through_norms_activations_and_pooling_and_flattening_repeats_them():
-    found = arrivals("Chain")
-    six, five = list(range(6)), list(range(5))
-    assert found["a"] == {"norm": six, "act": six, "b": six}
-    assert found["b"] == {"b_norm": five, "c": [c for c in five for _ in range(4)]}
-    assert found["c"] == {"out": list(range(7))} and found["out"] == {LOGITS: [0, 1, 2]}
-    assert found[IMAGE] == {"a": [0, 1]}
-
-
-def test_joined_channels_arrive_beside_one_another():
-    found = arrivals("Joined")
-    assert found["a"]["c"] == [0, 1, 2, 3, -1, -1, -1] == found["a"]["norm"]
-    assert found["a"]["b"] == [0, 1, 2, 3] and found["b"]["c"] == [-1] * 4 + [0, 1, 2]
-
-
-def test_channels_that_are_added_arrive_at_the_same_places_and_are_named():
-    coupled = couplings(built("Added"), PIXELS)
-    assert coupled.added == {"stem", "b", "short", "d"}
-    for maker in ("stem", "b"):
-        assert {"a", "c", "short"} >= set(coupled.arrivals[maker]) - {"b_norm"} >= {"c", "short"}
-    assert set(coupled.arrivals["d"]) == {"out"} == set(coupled.arrivals["short"])
-
-
-def test_channels_go_through_depthwise_convolutions_and_products():
-    found = arrivals("Depthwise")
-    six = list(range(6))
-    assert found["a"] == {place: six for place in ("norm", "depth", "down", "b")}
-    assert found["up"] == {"b": six}
-
-
-def test_channels_of_tokens_come_last():
-    assert arrivals("Tokens")["a"] == {"b": list(range(6))}
-
-
-class Mixing(nn.Module):
-    """Between its layers channels are mixed, or meet in a way that depends on numbers."""
-
-    def __init__(self, mix) -> None:
-        super().__init__()
-        self.a, self.b, self.out, self.mix = nn.Conv2d(2, 4, 1), nn.Conv2d(4, 4, 1), nn.Linear(4, 3), mix
-
-    def forward(self, x):
-        return self.out(self.b(self.mix(self.a(x))).mean((2, 3)))
-
-
-@pytest.mark.parametrize("mix", [lambda x: x.softmax(1), lambda x: x - x.mean(1, keepdim=True)])
-def test_channels_that_are_mixed_on_their_way_are_fixed_with_the_reason(mix):
-    coupled = couplings(seeded(lambda: Mixing(mix)), PIXELS)
-    assert coupled.fixed["a"] == "its channels are mixed before b"
-    assert "b" not in coupled.fixed and "out" in coupled.fixed
-
-
-def test_images_and_logits_are_fixed_with_the_reason():
-    coupled = couplings(built("Chain"), PIXELS)
-    assert coupled.fixed[IMAGE] == "they are the images"
-    assert coupled.fixed["out"] == "its channels are the network's outputs"
-    assert set(coupled.fixed) == {IMAGE, "out"}
-    assert coupled.channels == {IMAGE: 2, "a": 6, "b": 5, "c": 7, "out": 3}
-
-
-class Twice(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.a, self.norm, self.out = nn.Conv2d(2, 4, 1), nn.BatchNorm2d(4), nn.Linear(4, 3)
+        self.norm = nn.LayerNorm(6)
 
     def forward(self, x):
-        return self.out(self.norm(self.norm(self.a(x)).relu()).mean((2, 3)))
+        return self.norm(x.movedim(1, -1)).movedim(-1, 1)
 
 
-def test_what_a_place_that_is_called_twice_receives_is_fixed():
-    assert couplings(seeded(Twice), PIXELS).fixed["a"] == "norm is called 2 times in one pass"
+@pytest.mark.parametrize("mix", [Normed(), nn.Softmax(1), nn.GroupNorm(2, 6)])
+def test_what_mixes_channels_fixes_them_and_the_layer_that_reads_the_mixture_is_named(mix):
+    model = seeded(
+        lambda: Net(
+            lambda m, x: m.out(pooled(m.last(m.mix(m.first(x))))),
+            first=conv(3, 6), mix=mix, last=conv(6, 5), out=nn.Linear(5, 3),
+        )
+    )  # fmt: skip
+    fixed = couplings(model, PIXELS).fixed
+    assert fixed["first"] == "its channels are mixed before last" and "last" not in fixed
 
 
-def test_probing_leaves_the_network_as_it_was():
-    model = built("Added").train()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    recorded = Recorded(model, PIXELS)
-    assert recorded.couplings is recorded.couplings  # once
-    assert model.training and all(torch.equal(v, before[n]) for n, v in model.state_dict().items())
-    assert not any("forward" in vars(m) or m._forward_pre_hooks for m in model.modules())
+def test_outputs_of_the_network_and_images_are_fixed():
+    fixed = couplings(NETWORKS["sequential"](), PIXELS).fixed
+    assert fixed == {"out": "its channels are the network's outputs", IMAGE: "they are the images"}
 
 
-def test_shapes_are_those_that_every_maker_gives_for_one_image():
-    shapes = output_shapes(built("Chain"), PIXELS)
-    assert {n: tuple(s) for n, s in shapes.items()} == {
-        "a": (1, 6, 8, 8), "b": (1, 5, 4, 4), "c": (1, 7), "out": (1, 3),
-    }  # fmt: skip
+def test_a_norm_that_is_called_twice_fixes_what_enters_it():
+    model = seeded(
+        lambda: Net(
+            lambda m, x: m.out(pooled(m.norm(m.last(torch.relu(m.norm(m.first(x))))))),
+            first=conv(3, 6), norm=nn.BatchNorm2d(6), last=conv(6, 6), out=nn.Linear(6, 3),
+        )
+    )  # fmt: skip
+    fixed = couplings(model, PIXELS).fixed
+    assert fixed["first"] == fixed["last"] == "norm is called 2 times in one pass"
 
 
-def test_a_layer_may_arrive_at_itself():
-    found = couplings(seeded(SelfReading), PIXELS)
-    assert "loop" in found.arrivals["stem"] and found.added == {"stem", "loop"}
+def test_a_network_that_nothing_but_numbers_can_pass_through_is_told_with_its_error():
+    def forward(m, x):
+        x = m.first(x)
+        if x.isnan().any():
+            raise ValueError("no numbers")
+        return m.out(pooled(x))
+
+    model = seeded(lambda: Net(forward, first=conv(3, 6), out=nn.Linear(6, 3)))
+    assert couplings(model, PIXELS).fixed["first"] == "a network of NaNs cannot be run (no numbers)"
+
+
+def test_an_error_without_words_is_told_by_its_kind():
+    def forward(m, x):
+        x = m.first(x)
+        if x.isnan().any():
+            raise ValueError
+        return m.out(pooled(x))
+
+    model = seeded(lambda: Net(forward, first=conv(3, 6), out=nn.Linear(6, 3)))
+    assert couplings(model, PIXELS).fixed["first"] == "a network of NaNs cannot be run (ValueError)"
+
+
+def test_the_network_is_left_as_it_was():
+    model = NETWORKS["gated"]()
+    x, state = torch.rand(2, *PIXELS), {n: t.clone() for n, t in model.state_dict().items()}
+    before = model(x)
+    couplings(model, PIXELS)
+    assert torch.equal(model(x), before) and "forward" not in vars(model.first)
+    assert all(torch.equal(state[n], t) for n, t in model.state_dict().items())
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 8, 9])
+def test_every_channel_has_a_code_of_its_own_and_two_at_once_show(channels):
+    code = codes(channels)
+    found, mixed = decoded(code)
+    assert found.tolist() == list(range(channels)) and not mixed
+    if channels > 1:
+        assert decoded(code.any(1, keepdim=True))[1]
+
+
+def test_the_largest_of_a_neighbourhood_keeps_channels_apart():
+    model = seeded(
+        lambda: Net(
+            lambda m, x: m.out(F.max_pool2d(F.relu6(m.first(x)), 8).flatten(1)),
+            first=conv(3, 6), out=nn.Linear(6, 3),
+        )
+    )  # fmt: skip
+    assert couplings(model, PIXELS).arrivals["first"]["out"].tolist() == [*range(6)]

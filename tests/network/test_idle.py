@@ -1,105 +1,151 @@
-"""Channels that carry nothing any more: found, and their constants moved to where they are read."""
+"""Channels of masked networks that carry nothing: found, folded where that is exact, the same outputs."""
+
+from copy import deepcopy
 
 import pytest
 import torch
-from channelled import BUILDS, PIXELS, built
+from channels import NETWORKS, Net, conv, filter_cells, images, padded, pooled
+from networks import seeded
 from torch import nn
 
-from mint_cli.granularity.filters import filters
-from mint_cli.network.couplings import Recorded
 from mint_cli.network.idle import settled
-from mint_cli.network.layers import apply_masks, record
 from mint_cli.network.surgery import difference, shrink
 
 
-def cells_of(model):
-    return filters(Recorded(model, PIXELS), record(model, PIXELS), residual=True)
+def chain(bias: bool = True, padding: int = 0) -> nn.Module:
+    """Two convolutions, the second of which pads with zeros or not, and a linear layer."""
+    return seeded(
+        lambda: Net(
+            lambda m, x: m.out(pooled(torch.relu(m.last(torch.relu(m.first(x)))))),
+            first=conv(3, 4), last=conv(4, 5, padding=padding, bias=bias), out=nn.Linear(5, 3),
+        )
+    )  # fmt: skip
 
 
-def settle(model):
-    cells, x = cells_of(model), torch.rand(6, *PIXELS)
-    found, kept = settled(model, cells, x)
-    return cells, found, kept
+def left(model, **kept):
+    """What of each site stays, and that outputs are the same after settling and after shrinking."""
+    cells, x = filter_cells(model), images(5)
+    before = deepcopy(model)
+    same, found = settled(model, cells, x)
+    assert difference(before, same, x) < 1e-5 and difference(before, model, x) == 0.0
+    other = images(7, seed=3)  # constants are constants on other images, too
+    assert difference(before, shrink(same, cells, found), other) < 1e-5
+    return {site: own.int().tolist() for site, own in found.items()}
 
 
-def test_a_network_that_has_lost_nothing_keeps_every_channel():
-    for name in BUILDS:
-        model = built(name)
-        _, found, kept = settle(model)
-        assert all(own.all() for own in kept.values())
-        assert difference(model, found, torch.rand(3, *PIXELS)) == 0.0
-
-
-def test_a_channel_that_no_weight_reads_carries_nothing_and_what_it_was_made_of_neither():
-    """Channel 1 of c is not read; it alone read channel 2 of b."""
-    model = built("Chain")
+def zero(*tensors: torch.Tensor) -> None:
     with torch.no_grad():
-        model.out.weight[:, 1] = 0.0
-        model.c.weight[:, 8:12] = 0.0
-        model.c.weight[1, 8:12] = 1.0
-    _, found, kept = settle(model)
-    assert kept["c"].tolist() == [True, False] + [True] * 5
-    assert kept["b"].tolist() == [True, True, False, True, True] and kept["a"].all()
-    assert difference(model, found, torch.rand(5, *PIXELS)) < 1e-6
+        for t in tensors:
+            t.zero_()
 
 
-def test_a_channel_that_nothing_makes_is_a_constant_that_moves_into_the_biases_of_its_readers():
-    """Linear layers pad with nothing: whatever the constant is, it can move."""
-    model = built("Chain")
+@pytest.mark.parametrize("network", NETWORKS)
+def test_of_a_network_whose_channels_all_carry_something_nothing_goes(network):
+    assert all(all(own) for own in left(NETWORKS[network]()).values())
+
+
+def test_a_channel_that_nothing_reads_goes():
+    model = chain()
+    zero(model.last.weight[:, 2])
+    assert left(model) == {"first": [1, 1, 0, 1], "last": [1] * 5}
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_a_channel_that_is_zero_goes_whatever_the_padding(padding):
+    model = chain(padding=padding)
+    zero(model.first.weight[1], model.first.bias[1])
+    assert left(model)["first"] == [1, 0, 1, 1]
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_a_constant_channel_goes_where_no_padding_makes_it_another_at_the_border(padding):
+    model = chain(padding=padding)
+    zero(model.first.weight[1])
+    model.first.bias.data[1] = 0.7
+    assert left(model)["first"] == [1, padding, 1, 1]
+
+
+def test_a_constant_channel_stays_where_its_reader_has_no_bias():
+    model = chain(bias=False)
+    zero(model.first.weight[1])
+    model.first.bias.data[1] = 0.7
+    assert left(model)["first"] == [1, 1, 1, 1]
+
+
+def test_a_constant_that_the_activation_cuts_off_is_zero():
+    model = chain(bias=False, padding=1)
+    zero(model.first.weight[1])
+    model.first.bias.data[1] = -0.7
+    assert left(model)["first"] == [1, 0, 1, 1]
+
+
+def test_what_only_channels_without_use_were_made_of_goes_too():
+    model = chain()
+    zero(model.last.weight[0, :], model.last.weight[:, 3])
+    model.last.weight.data[1:, 2] = 0.0  # channel 2 is read by output 0 alone ...
+    model.last.weight.data[0, 2] = 1.0
+    zero(model.out.weight[:, 0])  # ... which nothing reads
+    assert left(model) == {"first": [1, 1, 0, 0], "last": [0, 1, 1, 1, 1]}
+
+
+def test_a_channel_made_of_constants_alone_is_a_constant():
+    model = chain()
+    zero(model.first.weight[1], *(model.last.weight[2, c] for c in (0, 2, 3)))
+    model.first.bias.data[1] = 0.7
+    assert left(model) == {"first": [1, 0, 1, 1], "last": [1, 1, 0, 1, 1]}
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_a_layer_keeps_one_channel_even_of_constants(padding):
+    model = chain(padding=padding)
+    zero(model.first.weight)
+    model.first.bias.data.fill_(0.7)
+    found = left(model)["first"]
+    assert found == ([1] * 4 if padding else [1, 0, 0, 0])
+
+
+def test_a_layer_that_nothing_reads_keeps_one_channel():
+    model = chain()
+    zero(model.last.weight)
+    assert left(model) == {"first": [1, 0, 0, 0], "last": [1, 0, 0, 0, 0]}
+
+
+def test_every_maker_of_a_stream_keeps_one_channel():
+    model = seeded(padded)
+    zero(model.own.weight, model.own.bias, model.wide.weight[:3], model.wide.bias[:3])
+    cells = filter_cells(model)
+    found = settled(model, cells, images())[1]
+    labels = cells["own"].labels
+    for maker in ("own.weight", "wide.weight"):
+        assert found["own"][labels[maker].long()].any()
+
+
+def test_constants_go_through_norms_and_depthwise_convolutions():
+    model = NETWORKS["depthwise"]()
+    zero(model.first.weight[1], model.first.bias[1], model.deep.bias[2:4])
+    assert left(model)["first"] == [1, 0, 1, 1, 1, 1]
+    model = NETWORKS["sequential"]()
+    zero(model.first.weight[1], model.norm.weight[1])
+    model.norm.bias.data[1] = -1.0
+    assert left(model)["first"] == [1, 0, 1, 1, 1, 1]
+
+
+def test_a_channel_of_a_sum_stays_while_one_of_its_makers_has_weights():
+    model = NETWORKS["residual"]()
+    zero(model.outer.weight[2], model.outer.bias[2])
+    assert left(model)["stem"] == [1] * 6
+    zero(model.stem.weight[2], model.stem.bias[2])
+    assert left(model)["stem"] == [1, 1, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("network", sorted(NETWORKS.keys() - {"split"}))
+@pytest.mark.parametrize("share", [0.2, 0.6])
+def test_networks_masked_at_weights_give_the_same_outputs(network, share):
+    model = NETWORKS[network]()
+    generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        model.c.weight[3] = 0.0
-        model.c.bias[3] = 0.7
-    cells, found, kept = settle(model)
-    assert kept["c"].tolist() == [True] * 3 + [False] + [True] * 3
-    x = torch.rand(5, *PIXELS)
-    assert difference(model, found, x) < 1e-6
-    assert difference(model, shrink(found, cells, kept), x) < 1e-6
-    assert not torch.equal(found.out.bias, model.out.bias)
-
-
-def test_a_constant_that_a_padded_convolution_reads_stays_unless_it_is_zero():
-    """At the border the convolution reads zeros instead of it."""
-    for bias, stays in ((1.0, True), (-9.0, False)):
-        model = built("Chain")
-        model.act = nn.ReLU()
-        with torch.no_grad():
-            model.a.weight[4] = 0.0
-            model.a.bias[4], model.norm.weight[4], model.norm.bias[4] = 0.0, 1.0, bias
-            model.norm.running_mean[4], model.norm.running_var[4] = 0.0, 1.0
-        _, _, kept = settle(model)
-        assert bool(kept["a"][4]) is stays
-
-
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("name", BUILDS)
-def test_of_a_network_with_single_weights_removed_the_smaller_one_gives_the_same(name, seed):
-    model = built(name)
-    generator = torch.Generator().manual_seed(seed)
-    masks = {
-        n: torch.rand(p.shape, generator=generator) < 0.25
-        for n, p in model.named_parameters()
-        if p.ndim > 1
-    }
-    apply_masks(model, masks)
-    cells, found, kept = settle(model)
-    x = torch.rand(5, *PIXELS)
-    assert difference(model, shrink(found, cells, kept), x) < 1e-5
-
-
-def test_a_layer_of_which_nothing_is_read_keeps_one_channel():
-    model = built("Chain")
-    with torch.no_grad():
-        model.out.weight.zero_()
-    cells, found, kept = settle(model)
-    assert kept["c"].tolist() == [True] + [False] * 6
-    x = torch.rand(5, *PIXELS)
-    assert difference(model, shrink(found, cells, kept), x) < 1e-6
-
-
-def test_the_network_itself_is_not_changed():
-    model = built("Chain")
-    with torch.no_grad():
-        model.c.weight[3] = 0.0
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    settle(model)
-    assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
+        for p in model.parameters():
+            if p.ndim > 1:
+                kernels = torch.rand(p.shape[:2], generator=generator) < share
+                p.mul_(kernels.view(*p.shape[:2], *[1] * (p.ndim - 2)))
+    left(model)

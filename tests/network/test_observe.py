@@ -275,10 +275,10 @@ def test_jacobians_are_the_logits_slopes_along_a_random_direction_without_their_
             values = []
             for sign in (1, -1):
 
-                def moved(m, a, y, sign=sign, o=o, p=p):
+                def moved(m, a, y, step=sign * step, o=o, p=p):
                     nonlocal shape
                     flat = y.clone().flatten(2) if y.ndim > 2 else y.clone()[:, :, None]
-                    flat[:, o, p] += sign * step
+                    flat[:, o, p] += step
                     shape = flat.shape
                     return flat.view(y.shape)
 

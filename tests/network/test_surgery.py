@@ -1,96 +1,120 @@
-"""Channels taken out physically: smaller weights, the outputs of the masked network."""
+"""Channels taken out physically: the same outputs as with zeros in their place."""
+
+from copy import deepcopy
 
 import pytest
 import torch
-from channelled import BUILDS, PIXELS, built
+from channels import NETWORKS, PIXELS, Net, conv, filter_cells, images, pooled, some, varied
+from networks import seeded
 from torch import nn
 
-from mint_cli.granularity.filters import filters
+from mint_cli.network import cost
 from mint_cli.network.cells import masks_of
-from mint_cli.network.couplings import Recorded
-from mint_cli.network.layers import apply_masks, record
-from mint_cli.network.surgery import difference, indices, shrink
+from mint_cli.network.layers import apply_masks, record, weight_counts
+from mint_cli.network.surgery import difference, indices, narrow, shrink
+from mint_cli.stage.budget import Ledger
+
+SMALL_PIXELS = (3, 32, 32)
 
 
-def cells_of(model: nn.Module):
-    layers = {n: x for n, x in record(model, PIXELS).items() if not x.refusals}
-    return filters(Recorded(model, PIXELS), layers, residual=True)
+def resnet18():
+    models = pytest.importorskip("torchvision.models")
+    return models.resnet18(num_classes=10)
 
 
-def some_kept(cells, seed: int):
-    generator = torch.Generator().manual_seed(seed)
-    kept = {site: torch.rand(own.shape, generator=generator) < 0.6 for site, own in cells.items()}
-    for own in kept.values():
-        own[0] = True
-    return kept
+def mobilenet_v2():
+    models = pytest.importorskip("torchvision.models")
+    return models.mobilenet_v2(num_classes=10)
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("name", BUILDS)
-def test_a_smaller_network_gives_what_the_masked_one_gives(name, seed):
-    model = built(name)
-    cells = cells_of(model)
-    kept = some_kept(cells, seed)
+def masked(model, cells, kept):
+    copy = deepcopy(model)
+    parameters = dict(copy.named_parameters())
+    apply_masks(copy, {n: m for n, m in masks_of(cells, kept).items() if n in parameters})
+    return copy
+
+
+def agree(model, cells, kept, pixels):
+    """Outputs, parameters and operations of the smaller network are those foretold."""
     small = shrink(model, cells, kept)
+    x = images(3, pixels)
+    assert difference(masked(model, cells, kept), small, x) < 1e-5
     parameters = dict(model.named_parameters())
-    apply_masks(model, {n: m for n, m in masks_of(cells, kept).items() if n in parameters})
-    x = torch.rand(5, *PIXELS)
-    with torch.no_grad():
-        torch.testing.assert_close(small(x), model(x), rtol=1e-5, atol=1e-6)
-    assert difference(model, small, x) < 1e-5
-    before, after = (sum(p.numel() for p in m.parameters()) for m in (model, small))
-    assert after < before and all(own.sum() > 0 for own in kept.values())
+    left = cost.remaining(parameters, cells, kept)
+    assert left == {name: p.numel() for name, p in small.named_parameters()}
+    ledger = Ledger(parameters, weight_counts(model), record(model, pixels))
+    foretold = ledger.whole(cells, "macs") - ledger.removed(cells, kept, "macs")
+    assert cost.macs(small, pixels) == foretold
+    return small
 
 
-@pytest.mark.parametrize("name", BUILDS)
-def test_modules_of_a_smaller_network_know_their_own_sizes(name):
-    model = built(name)
-    cells = cells_of(model)
-    small = shrink(model, cells, some_kept(cells, 0))
-    for m in small.modules():
-        if isinstance(m, nn.Conv2d):
-            assert m.weight.shape[:2] == (m.out_channels, m.in_channels // m.groups)
-        elif isinstance(m, nn.Linear):
-            assert m.weight.shape == (m.out_features, m.in_features)
-        elif isinstance(m, nn.BatchNorm2d):
-            assert len(m.weight) == len(m.running_var) == m.num_features
-        elif isinstance(m, nn.PReLU):
-            assert len(m.weight) == m.num_parameters
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("network", sorted(NETWORKS.keys() - {"split"}))  # cut in halves by number
+def test_masked_and_shrunken_networks_agree_and_cost_what_is_foretold(network, residual, seed):
+    model = NETWORKS[network]()
+    cells = filter_cells(model, residual)
+    small = agree(model, cells, some(cells, seed), PIXELS)
+    assert cost.parameters(small) < cost.parameters(model)
 
 
-def test_a_smaller_network_is_a_copy_and_trains():
-    model = built("Added")
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    cells = cells_of(model)
-    small = shrink(model, cells, some_kept(cells, 1)).train()
-    small(torch.rand(4, *PIXELS)).sum().backward()
-    assert all(p.grad is not None and p.grad.shape == p.shape for p in small.parameters())
-    assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("build", [resnet18, mobilenet_v2])
+def test_networks_of_torchvision_agree_and_cost_what_is_foretold(build, residual):
+    model = seeded(lambda: varied(build()))
+    cells = filter_cells(model, residual, SMALL_PIXELS)
+    agree(model, cells, some(cells, 1, 0.6), SMALL_PIXELS)
 
 
-def test_frozen_parameters_stay_frozen():
-    model = built("Chain")
-    model.a.weight.requires_grad_(False)
-    cells = cells_of(model)
-    small = shrink(model, cells, some_kept(cells, 1))
-    assert not small.a.weight.requires_grad and small.b.weight.requires_grad
+def test_the_network_itself_is_left_as_it_was():
+    model = NETWORKS["sequential"]()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    cells = filter_cells(model)
+    shrink(model, cells, some(cells))
+    assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
 
 
-def test_indices_are_rows_of_makers_and_norms_and_columns_of_readers():
-    model = built("Chain")
-    cells = cells_of(model)
-    kept = {site: torch.ones(own.shape, dtype=torch.bool) for site, own in cells.items()}
-    kept["a"][2] = False
-    rows, columns = indices(cells, kept)
-    gone = [True, True, False, True, True, True]
-    assert rows["a"].tolist() == rows["norm"].tolist() == rows["act"].tolist() == gone
-    assert columns["b"].tolist() == gone and rows["b"].all() and columns["c"].all()
+def test_numbers_of_channels_in_the_modules_are_those_of_their_tensors():
+    model = NETWORKS["depthwise"]()
+    cells = filter_cells(model)
+    kept = {"first": torch.arange(6) < 2, "last": torch.arange(5) < 3}
+    small = shrink(model, cells, kept)
+    assert (small.first.out_channels, small.deep.groups, small.deep.in_channels) == (2, 2, 2)
+    assert (small.deep.out_channels, small.last.in_channels, small.last.out_channels) == (4, 4, 3)
+    assert (small.out.in_features, small.out.out_features) == (3, 3)
+    model = NETWORKS["prelu"]()
+    small = shrink(model, filter_cells(model), {"first": torch.arange(6) < 2})
+    assert small.act.num_parameters == 2
+    small = shrink(NETWORKS["sequential"](), filter_cells(NETWORKS["sequential"]()),
+                   {"first": torch.arange(6) < 2, "last": torch.arange(5) < 3})  # fmt: skip
+    assert small.norm.num_features == len(small.norm.running_var) == 2
 
 
-def test_a_difference_is_the_largest_relative_to_the_largest_logit():
-    first, second = nn.Linear(2, 2), nn.Linear(2, 2)
-    x = torch.rand(4, 2)
-    with torch.no_grad():
-        wanted = (first(x) - second(x)).abs().max() / first(x).abs().max()
-    assert difference(first, second, x) == pytest.approx(float(wanted))
-    assert difference(first, first, x) == 0.0
+def test_a_parameter_that_wants_no_gradient_still_wants_none():
+    model = NETWORKS["sequential"]()
+    model.first.weight.requires_grad_(False)
+    cells = filter_cells(model)
+    small = shrink(model, cells, some(cells))
+    assert not small.first.weight.requires_grad and small.last.weight.requires_grad
+
+
+def test_rows_and_columns_alone_rebuild_the_shape_of_the_smaller_network():
+    model = NETWORKS["concatenated"]()
+    cells = filter_cells(model)
+    kept = some(cells)
+    small, again = shrink(model, cells, kept), NETWORKS["concatenated"]()
+    narrow(again, *indices(cells, kept))
+    again.load_state_dict(small.state_dict())
+    assert difference(small, again, images()) == 0.0
+
+
+def test_norms_without_factors_lose_their_statistics():
+    model = seeded(
+        lambda: Net(
+            lambda m, x: m.out(pooled(torch.relu(m.norm(m.first(x))))),
+            first=conv(3, 6), norm=nn.BatchNorm2d(6, affine=False), out=nn.Linear(6, 3),
+        )
+    )  # fmt: skip
+    cells = filter_cells(model)
+    small = agree(model, cells, some(cells), PIXELS)
+    assert len(small.norm.running_mean) == small.norm.num_features == small.first.out_channels

@@ -25,9 +25,17 @@ def right(wrong: range) -> list[bool]:
     "counts", [(0, 0), (0, 1), (3, 9), (10, 10), (25, 60), (0, 1200), (900, 700)]
 )
 def test_p_is_that_of_the_exact_binomial_test(counts):
-    assert exact(*counts) == exact(*reversed(counts))
-    expected = binomtest(counts[0], sum(counts)).pvalue if sum(counts) else 1.0
-    assert exact(*counts) == pytest.approx(expected, rel=1e-9)
+    better, worse = counts
+    won = np.repeat([1, -1, 0], [better, worse, 50])
+    expected = binomtest(better, better + worse).pvalue if any(counts) else 1.0
+    assert exact(won) == exact(-won) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_p_of_several_seeds_is_the_share_of_all_ways_to_swap_images_that_differ_as_much(seeds):
+    won = np.random.default_rng(seeds).integers(-seeds, seeds + 1, 12) + np.eye(12, dtype=int)[0]
+    ways = np.array(list(itertools.product([1, -1], repeat=12))) @ won
+    assert exact(won) == pytest.approx((np.abs(ways) >= abs(won.sum())).mean())
 
 
 def test_p_of_one_seed_is_mcnemars_and_the_difference_is_that_of_the_accuracies():
@@ -52,12 +60,12 @@ def test_seeds_that_say_the_same_count_once():
     assert three[:4] == pytest.approx(one[:4]) and three.seeds == 3
 
 
-def test_an_image_counts_for_the_row_that_gets_it_right_in_more_seeds():
+def test_an_image_counts_by_the_seeds_in_which_it_was_won():
     ours = np.array([[1, 1, 0, 1], [1, 0, 0, 1], [0, 1, 0, 1]])
     theirs = np.array([[0, 1, 1, 0], [0, 0, 1, 0], [1, 0, 0, 0]])
-    found = compare(ours, theirs)  # image by image 1, 1, -2, 3
-    assert found.p == pytest.approx(binomtest(3, 4).pvalue)
-    assert found.mean == pytest.approx((1 + 1 - 2 + 3) / 12)
+    found = compare(ours, theirs)
+    assert found.p == exact(np.array([1, 1, -2, 3])) == pytest.approx(10 / 16)
+    assert found.mean == pytest.approx(3 / 12)
 
 
 def test_the_interval_covers_the_true_difference_about_95_times_in_100():
@@ -110,6 +118,13 @@ def test_below_a_table_of_separated_rows_it_says_so(three, shown):
         note for note in notes(shown(three, "--where", "pruner=best,far")) if "paired" in note
     ]
     assert "all rows but the best" in said and said.endswith("are separated from it.")
+
+
+def test_rounds_are_not_compared_by_what_the_last_one_got_right(tmp_path, shown):
+    each = [{"accuracy": {"retrained": 0.9}}, {"accuracy": {"retrained": 0.8}}]
+    made = [predicted(right(range(n)), pruner=f"p{n}") | {"rounds": each} for n in (30, 33)]
+    assert "--paired" not in shown(folder(tmp_path, *made), "--rounds")
+    assert "--paired" in shown(tmp_path)
 
 
 def test_a_table_without_the_accuracy_says_nothing_of_it(three, shown):

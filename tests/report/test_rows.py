@@ -53,11 +53,14 @@ def rounds(tmp_path):
     made = []
     for seed in (0, 1):
         each = [
-            {"sparsity": share, "accuracy": {"pruned": share / 2, "retrained": 0.9 - seed / 100}}
+            {
+                "sparsity": {"total": share},
+                "accuracy": {"pruned": share / 2, "retrained": 0.9 - seed / 100},
+            }
             for share in (0.5, 0.75, 0.9)
         ]
         made.append(record("gmi", seed=seed, rounds=each))
-    return folder(tmp_path, *made, record("l1", rounds=[{"sparsity": 0.9}]))
+    return folder(tmp_path, *made, record("l1", rounds=[{"sparsity": {"total": 0.9}}]))
 
 
 def test_every_round_of_a_row_with_several_is_a_row(rounds, shown):

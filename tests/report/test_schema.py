@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
 from report.records import column, folder, lines, record
 
-from mint_cli.report.record import read
+from mint_cli.commandline import CONF, arguments
+from mint_cli.compose import resolved
+from mint_cli.report.record import parsed, read
 from mint_cli.report.schema import settings_of_today
+from mint_cli.study import STUDIES, cells
+from mint_cli.study import read as read_study
 
-BENCHMARKS = Path(__file__).parents[2] / "outputs" / "benchmarks"
-RESNET56 = BENCHMARKS / "cifar10_resnet56" / "recovery"
-ELIMINATION = RESNET56 / "elimination_global" / "elimination_0.8_0_0"
-EQUAL = RESNET56 / "elimination" / "elimination_0.8_3_0"
-REFIT = RESNET56 / "sequential" / "l1_0.8_0_0"
-WHOLE = BENCHMARKS / "mnist_mlp" / "whole" / "0"
+ROOT = Path(__file__).parents[2]
+OLD = Path(__file__).with_name("schema1")  # records of that time
+ELIMINATION, EQUAL, REFIT, WHOLE = (
+    OLD / f"{name}.json" for name in ("elimination", "equal", "refit", "whole")
+)
 
 BLOCKS = {"_target_": "mint_cli.granularity.blocks.blocks", "_partial_": True}
 CALIBRATION = {
@@ -105,8 +109,8 @@ SHARED = (  # settings of pruner that have kept their names
 
 
 def old(place: Path) -> dict[str, Any]:
-    """A tracked record of schema 1."""
-    found = json.loads((place / "record.json").read_text())
+    """A record of schema 1."""
+    found = json.loads(place.read_text())
     assert found["schema"] == 1
     return found
 
@@ -133,7 +137,7 @@ def twin(place: Path) -> dict[str, Any]:
     return measured | new
 
 
-@pytest.mark.parametrize("place", TRANSLATED, ids=lambda p: "/".join(p.parts[-2:]))
+@pytest.mark.parametrize("place", TRANSLATED, ids=lambda p: p.stem)
 def test_an_old_and_a_new_record_of_one_experiment_are_one_row_of_two_seeds(tmp_path, shown, place):
     text = shown(folder(tmp_path, old(place), twin(place)))
     retrained = 100 * old(place)["accuracy"]["retrained"]
@@ -141,7 +145,7 @@ def test_an_old_and_a_new_record_of_one_experiment_are_one_row_of_two_seeds(tmp_
     assert lines(text)[0][0] == "sparsity.total (%)"
 
 
-@pytest.mark.parametrize("place", TRANSLATED, ids=lambda p: "/".join(p.parts[-2:]))
+@pytest.mark.parametrize("place", TRANSLATED, ids=lambda p: p.stem)
 def test_an_old_record_has_exactly_the_settings_that_a_new_one_has(tmp_path, place):
     folder(tmp_path, old(place), twin(place))
     first, second = (read(tmp_path / run / "record.json") for run in ("run0", "run1"))
@@ -217,6 +221,43 @@ def test_calibration_that_a_compensation_was_set_to_by_itself_stays_its_own():
     assert new["pruner.compensation.calibration.images"] == 4000
     assert new["pruner.calibration.ridge"] == new["pruner.compensation.calibration.ridge"] == 0.1
     assert new["pruner.criterion.batch_size"] == 50
+
+
+def tracked() -> dict[str, tuple[Path, tuple[str, ...]]]:
+    """A record of schema 1 out of every folder of a study, and the overrides of its run today."""
+    found = {}
+    for study in map(read_study, sorted(path.stem for path in STUDIES.glob("*.yaml"))):
+        for cell in cells(study, Path(study.folder), {key: ["a.pt"] for key in study.needs}):
+            path = ROOT / cell.folder / "record.json"
+            name = str(cell.folder.parent)
+            if name not in found and path.exists() and json.loads(path.read_text())["schema"] == 1:
+                found[name] = (path, cell.overrides)
+    return found
+
+
+@pytest.mark.parametrize("name", found := tracked())
+def test_a_tracked_record_has_exactly_the_settings_of_its_run_in_a_study_today(name):
+    path, overrides = found[name]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = resolved(compose("config", overrides=arguments(list(overrides))[0]))
+    first, raw = read(path), json.loads(path.read_text())
+    for recipe in ("train", "retrain"):
+        config["schedule"][recipe]["precision"] = raw["config"]["schedule"][recipe]["precision"]
+    if config["checkpoint"]:
+        config["checkpoint"] = raw["config"]["model"]["weights"]
+    scored = any(key.startswith("pruner.criterion") for key in first.settings)
+    today = {"schema": 2, "threads": 1, "config": config}
+    second = parsed(raw | today | {"reliability": raw["signal"] if scored else None})
+    assert first.settings == second.settings and first.seeds == second.seeds
+
+
+def test_a_sparsity_that_a_threshold_did_not_ask_for_is_none(tmp_path):
+    made = record()
+    made["sparsity"]["asked"] = None
+    folder(tmp_path, made, record(pruner="l1"))
+    first, second = (read(tmp_path / run / "record.json") for run in ("run0", "run1"))
+    assert first.settings["pruner.sparsity"] == "null"
+    assert second.settings["pruner.sparsity"] == "0.9"
 
 
 def test_another_schema_is_told_with_those_that_are_read(tmp_path, failing):

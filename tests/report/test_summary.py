@@ -10,7 +10,10 @@ from mint_cli.report.summary import summary
 def record(**changes):
     layers = {f"layer{i}": 0.5 for i in range(3)}
     figures = {"agreement": 0.5, "child": 0.1, "parent": 0.2, "interaction": 0.7, "tied": None}
-    reliability = {"agreement": 0.5, "layers": {"layer0": figures, "layer1": figures | {"agreement": 0.7}}}
+    reliability = {
+        "agreement": 0.5,
+        "layers": {"layer0": figures, "layer1": figures | {"agreement": 0.7}},
+    }
     return {
         "dataset": "digits", "model": "mlp", "pruner": "gmi", "seed": 3,
         "sparsity": {"asked": 0.8, "total": 0.79994, "of_all_weights": 0.7, "layers": layers},

@@ -453,7 +453,16 @@ def test_a_full_disk_behind_stdout_is_one_sentence(tmp_path):
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert "No space left on device" in done.stderr
+    assert "the table cannot be written: No space left on device" in done.stderr
+
+
+@pytest.mark.parametrize("shell", ["{} | true", "{} >&-"])
+def test_a_reader_that_leaves_or_was_never_there_is_no_error(tmp_path, shell):
+    folder(tmp_path, record())
+    command = f"'{sys.executable}' -m mint_cli.report.table '{tmp_path}'"
+    shell = f"set -o pipefail; {shell.format(command)}"
+    done = subprocess.run(["bash", "-c", shell], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_table_needs_neither_torch_nor_numpy_nor_hydra_nor_matplotlib(tmp_path):

@@ -117,6 +117,12 @@ def test_the_c_locale_takes_a_table(tmp_path):
     assert done.returncode == 0 and done.stdout.decode("ascii")
 
 
+@pytest.mark.parametrize("option", ["--help", "--format=…"])
+def test_any_stream_takes_the_usage(tmp_path, option):
+    done = spoken(tmp_path, option, PYTHONIOENCODING="ascii:strict")
+    assert b"usage: mint-table" in done.stdout + done.stderr and b"Traceback" not in done.stderr
+
+
 def test_a_folder_whose_name_is_no_text_is_read_and_named(tmp_path):
     place = os.fsencode(tmp_path) + b"/\xff\xfe"
     os.mkdir(place)

@@ -82,7 +82,7 @@ def test_growth_adds_the_block_that_brute_force_says_explains_most(rows, columns
         order = order.tolist()
         for step in range(count):
             rest = [g for g in range(4) if g not in order[:step]]
-            assert order[step] == min(rest, key=lambda g: left([*order[:step], g]))  # noqa: B023
+            assert order[step] == min(rest, key=lambda g: left([*order[:step], g]))
         for g in range(4):  # what each would explain next
             wanted = 0.0 if g in order else left(order) - left([*order, g])
             assert float(gains[g]) == pytest.approx(wanted, rel=1e-9, abs=1e-12)

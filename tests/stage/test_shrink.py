@@ -1,93 +1,98 @@
-"""The pruned network without what it no longer needs, or the masked one and the reason."""
+"""The smaller network: the same outputs, or the masked one and why."""
 
-import logging
 from functools import partial
-from pathlib import Path
 
+import pytest
 import torch
-from experiments import NONE, SMALL, network, sites, stripes
+from channels import NETWORKS, padded
+from experiments import SMALL, network
+from networks import seeded
 from torch import nn
 
-from mint_cli.granularity.filters import filters
-from mint_cli.stage.budget import Budget
-from mint_cli.stage.common import Data, Network, part, prefixed
-from mint_cli.stage.prune import prune
+from mint_cli.stage import shrink as stage
+from mint_cli.stage.common import prefixed
 from mint_cli.stage.shrink import shrink
 from mint_cli.store import Artifact
 
-CHANNELS = partial(filters, residual=True)
+
+def artifact(tensors, metrics=None):
+    return Artifact(tensors, metrics or {}, 0.0)
 
 
-def pruned(context, sparsity=0.5) -> Artifact:
-    """Half of the channels of a residual network, by chance."""
-    from mint_cli.allocation.capped_quota import capped_quota
-
-    own, where = network(SMALL), sites(CHANNELS)
-    dense = Artifact(prefixed("state", own.build().state_dict()), {}, 0.0)
-    generator = torch.Generator().manual_seed(0)
-    scores = {n: torch.rand(c.shape, generator=generator) for n, c in where.cells(own).items()}
-    settings = (Budget(sparsity, "cells"), partial(capped_quota, cap=1.0, caps={}), NONE, 0, 0, 1)
-    tensors, metrics = prune(own, where, *settings, dense, Artifact(scores, {}, 0.0), context)
-    return Artifact(tensors, metrics, 0.0)
+def zeroed(own, *names, at=(1, 3)):
+    """The network's state with the given channels of the named layers' rows set to zero."""
+    model = own.build()
+    with torch.no_grad():
+        for name in names:
+            p = model.get_parameter(name)
+            p[list(at)] = 0.0
+    return model
 
 
-def test_a_network_that_has_lost_channels_is_smaller_and_gives_the_same(context):
-    found = pruned(context)
-    tensors, metrics = shrink(network(SMALL), found, context)
-    assert metrics["reason"] is None and metrics["difference"] < 1e-5
-    for figure in ("parameters", "macs"):
-        assert metrics[figure]["shrunken"] < 0.7 * metrics[figure]["masked"]
-    small = part("state", Artifact(tensors, metrics, 0.0))
-    assert sum(v.numel() for n, v in small.items() if "weight" in n or "bias" in n) == (
-        metrics["parameters"]["shrunken"]
-    )
+def shrunken(own, model, context):
+    return shrink(own, artifact(prefixed("state", model.state_dict())), context)
 
 
-def test_it_says_which_rows_and_columns_of_which_modules_are_left(context):
-    tensors, _ = shrink(network(SMALL), pruned(context), context)
-    found = Artifact(tensors, {}, 0.0)
-    rows, columns, state = (part(name, found) for name in ("rows", "columns", "state"))
-    masked = part("state", pruned(context))
-    for name in ("inner", "outer"):
-        whole = masked[f"{name}.weight"]
-        taken = whole[rows[name]][:, columns[name]]
-        assert torch.equal(taken, state[f"{name}.weight"])
-
-
-def test_a_network_that_has_lost_nothing_stays_as_it_is(context):
+def test_channels_without_use_are_taken_out_and_the_outputs_stay(context):
     own = network(SMALL)
-    dense = Artifact(prefixed("state", own.build().state_dict()), {}, 0.0)
-    tensors, metrics = shrink(own, dense, context)
-    assert metrics["macs"]["masked"] == metrics["macs"]["shrunken"] and metrics["difference"] == 0.0
-    state = part("state", Artifact(tensors, {}, 0.0))
-    assert all(torch.equal(value, state[name]) for name, value in part("state", dense).items())
+    model = zeroed(own, "inner.weight", "norm.bias")
+    tensors, found = shrunken(own, model, context)
+    small = own.rebuild(artifact(tensors))
+    assert small.inner.out_channels == small.outer.in_channels == 4 and found["reason"] is None
+    x = own.data.splits.test.pixels.float() / 255
+    with torch.no_grad():
+        torch.testing.assert_close(small(x), model(x), rtol=1e-5, atol=1e-5)
+    assert found["difference"] < 1e-5
+    count = {"masked": model, "shrunken": small}
+    assert found["parameters"] == {
+        name: sum(p.numel() for p in m.parameters()) for name, m in count.items()
+    }
+    assert found["macs"]["shrunken"] == found["macs"]["masked"] - 36 * 2 * (54 + 54)
 
 
-class Looping(nn.Module):
-    """Its only layer that could be smaller cannot be probed: it reads numbers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.out = nn.Conv2d(1, 4, 3), nn.Linear(4, 3)
-
-    def forward(self, x):
-        x = self.a(x)
-        if not bool(x.isfinite().all()):
-            raise ValueError("numbers are missing")
-        return self.out(x.relu().mean((2, 3)))
+def kept_whole(own, model, context):
+    tensors, found = shrunken(own, model, context)
+    assert not [name for name in tensors if not name.startswith("state/")]
+    state = model.state_dict()
+    assert all(torch.equal(t, state[n.removeprefix("state/")]) for n, t in tensors.items())
+    assert found["parameters"]["masked"] == found["parameters"]["shrunken"]
+    assert found["macs"]["masked"] == found["macs"]["shrunken"]
+    return found["reason"]
 
 
-def looping(shape, classes, /):
-    return Looping()
+def test_a_network_whose_outputs_would_differ_is_kept_and_told(context, monkeypatch, caplog):
+    def otherwise(model, pixels, x):
+        small = own.build()
+        nn.init.zeros_(small.out.weight)
+        return small, {"inner": torch.ones(6) > 0}, {}
+
+    own = network(SMALL)
+    monkeypatch.setattr(stage, "smaller", otherwise)
+    reason = kept_whole(own, zeroed(own, "inner.weight"), context)
+    assert "its outputs differ by" in reason and reason in caplog.text
 
 
-def test_where_nothing_can_be_smaller_the_masked_network_is_kept_and_the_reason_told(context, caplog):
-    own = Network(Data(partial(stripes, validation=0), Path()), partial(looping), 0, 1)
-    dense = Artifact(prefixed("state", own.build().state_dict()), {}, 0.0)
-    with caplog.at_level(logging.WARNING):
-        tensors, metrics = shrink(own, dense, context)
-    assert "leaves no channel that can go" in metrics["reason"]
-    assert "the network is not made smaller" in caplog.text and "the masked one is kept" in caplog.text
-    state = part("state", Artifact(tensors, {}, 0.0))
-    assert all(torch.equal(value, state[name]) for name, value in part("state", dense).items())
-    assert metrics["macs"]["masked"] == metrics["macs"]["shrunken"]
+def fixed(build, shape, classes, /):
+    """A network for grey images of three classes out of one for coloured ones."""
+    model = seeded(build)
+    forward = model.of
+    model.of = lambda m, x: forward(m, x.repeat(1, 3, 1, 1))
+    return model
+
+
+@pytest.mark.parametrize(("build", "layer"), [(NETWORKS["split"], "first"), (padded, "narrow")])
+def test_a_network_whose_forward_pass_counts_on_its_channels_is_kept_and_told(
+    build, layer, context
+):
+    own = network(partial(fixed, build))
+    model = zeroed(own, f"{layer}.weight", f"{layer}.bias", at=(1,))
+    reason = kept_whole(own, model, context)
+    assert reason and len(reason.splitlines()) == 1
+
+
+def test_a_network_without_a_channel_that_can_go_is_kept_and_told(context):
+    def flat(shape, classes, /):
+        return nn.Sequential(nn.Flatten(), nn.Linear(36, classes))
+
+    own = network(partial(flat))
+    assert "no channel that can go" in kept_whole(own, own.build(), context)
