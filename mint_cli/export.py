@@ -50,7 +50,7 @@ def export(run: Path, kind: str, output: Path | None) -> Path:
     from mint_cli import packed
     from mint_cli.stage.common import part
 
-    parts = (part(name, artifact) for name in ("state", "rows", "columns"))
+    parts = (part(name, artifact) for name in ("state", "rows", "columns", "gone"))
     content = packed.pack(about, *parts)
     if kind == "packed":
         written(path, content)

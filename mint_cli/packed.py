@@ -9,7 +9,7 @@ import importlib
 import inspect
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,10 @@ MODELS = "mint_cli.model."  # the only modules that a file may name
 SPARSE = 0.1  # share of zeros from which on kept values and bits take less than all values
 
 
-def pack(about: dict[str, Any], state: Tensors, rows: Tensors, columns: Tensors) -> bytes:
-    """The content of a packed file.
+def pack(
+    about: dict[str, Any], state: Tensors, rows: Tensors, columns: Tensors, gone: Iterable[str] = ()
+) -> bytes:
+    """The content of a packed file; ``gone`` names modules of units that were taken out.
 
     ``about`` says how to build the network (``model``, ``settings``, ``shape``, ``classes``).
     Tensors with zeros are held as their other values and one bit an element, or one bit for every
@@ -49,7 +51,7 @@ def pack(about: dict[str, Any], state: Tensors, rows: Tensors, columns: Tensors)
     for side, chosen in (("rows", rows), ("columns", columns)):
         held |= {f"{side}/{name}": bits_of(own) for name, own in chosen.items()}
         sizes[side] = {name: len(own) for name, own in chosen.items()}
-    header = {"format": FORMAT, **about, "shapes": shapes, **sizes}
+    header = {"format": FORMAT, **about, "shapes": shapes, **sizes, "gone": list(gone)}
     return save(held, {"mint": json.dumps(header)})
 
 
@@ -125,6 +127,7 @@ def rebuilt(
         for side in ("rows", "columns")
     )
     surgery.narrow(built, *sides)
+    surgery.drop(built, [str(name) for name in header.get("gone", [])])
     wanted, shapes = built.state_dict(), header["shapes"]
     for name in wanted.keys() | shapes.keys():
         if name not in wanted or name not in shapes or list(wanted[name].shape) != shapes[name][0]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mint_cli.data import images as im
 from mint_cli.errors import DataError, SettingError, owned
-from mint_cli.network.cells import is_coupled, only_weight, rectangles
+from mint_cli.network.cells import is_coupled, is_unit, only_weight, rectangles
 from mint_cli.network.layers import refuse
 from mint_cli.network.observe import activations, patches
 from mint_cli.protocol import Cells, Estimate, Images, Layer, checked_by
@@ -42,9 +42,10 @@ def check(
 
 
 def check_pairs(cells: Cells) -> None:
-    """SettingError for whole channels: they have no parents within their layer."""
+    """SettingError for whole channels and units: they have no parents within their layer."""
     if is_coupled(cells):
-        bound = "must be blocks or weights: whole channels (filters) are no pairs of groups"
+        what = "units" if is_unit(cells) else "whole channels (filters)"
+        bound = f"must be blocks or weights: {what} are no pairs of groups"
         raise SettingError("granularity", bound, hint="which information is measured between")
 
 
