@@ -46,6 +46,7 @@ class Unit:
     parameters: tuple[str, ...]  # all of them
     layers: tuple[str, ...]  # convolutions and linear layers, in the order of their calls
     shape: tuple[int, ...]  # of its output for one image
+    axis: int  # of its channels: 1, or −1 where tokens come before
     joins: tuple[Join, ...]  # of a dense unit every concatenation that it enters
 
 
@@ -209,8 +210,9 @@ def draft(
     used = [p for call in sorted(inside) for p in seen.calls[call].parameters]
     own_layers = tuple(dict.fromkeys(by_weight[p] for p in used if p in by_weight))
     parameters = tuple(dict.fromkeys(used))
-    shape = tuple(seen.calls[end].shape)
-    unit = Unit("", kind, parameters, own_layers, shape, tuple(joins))
+    shape, last = tuple(seen.calls[end].shape), model.get_submodule(own_layers[-1])
+    tokens = isinstance(last, nn.Linear) and shape[-1:] == (last.out_features,) and kind == RESIDUAL
+    unit = Unit("", kind, parameters, own_layers, shape, -1 if tokens else 1, tuple(joins))
     ends = {seen.meetings[join.number].call for join in joins}
     held = dict(model.named_parameters())
     for number, call in enumerate(seen.calls):
@@ -242,6 +244,12 @@ def named(units: dict[int, Unit]) -> dict[int, str]:
         end: name if name and taken.count(name) == 1 else units[end].layers[0]
         for end, name in found.items()
     }
+
+
+def maps(unit: Unit, x: Tensor) -> Tensor:
+    """What meets where a unit joins as (n, channels, positions)."""
+    x = x.movedim(unit.axis, 1)
+    return x.flatten(2) if x.ndim > 2 else x[:, :, None]
 
 
 def gone(model: nn.Module, units: list[Unit]) -> list[Unit]:

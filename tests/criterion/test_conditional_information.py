@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import branches
 import numpy as np
 import pytest
 import torch
@@ -158,3 +159,15 @@ def test_whole_channels_are_refused_before_any_work():
     settings = {"samples_per_class": 1, "features": "means", "estimator": partial(print)}
     with pytest.raises(SettingError, match="^granularity must be blocks or weights: whole channels"):
         check(record(model, PIXELS), filter_cells(model), torch.arange(10) % 3, **settings)
+
+
+def test_whole_units_are_refused_in_a_sentence():
+    model = branches.network(branches.residual)
+    cells, layers = branches.unit_cells(model), layers_of(model, branches.PIXELS)
+    settings = {"samples_per_class": 4, "features": "means", "estimator": partial(no_estimator)}
+    with pytest.raises(SettingError, match="^granularity must be blocks or weights: units are no pairs"):
+        check(layers, cells, torch.arange(80) % 10, **settings)
+
+
+def no_estimator(child, parent, child_groups, parent_groups, rng, /):
+    raise AssertionError
