@@ -197,12 +197,12 @@ def correct(e: Experiment, evaluated: Artifact) -> str:
 def in_round(of, round: Round) -> dict[str, Any]:
     """What a round came to: sparsity, accuracy after it was pruned and after it was retrained, units by name."""
     networks = {"pruned": of(round.pruned), "retrained": of(round.retrained)}
-    sparsity = of(round.prune).metrics["sparsity"]
+    sparsity, units = (of(round.prune).metrics.get(name) for name in ("sparsity", "units"))
     return {
         "sparsity": {name: sparsity[name] for name in ("total", "of_all_weights", "zeros")},
         "accuracy": measured(networks, "test", "accuracy"),
         "validation_accuracy": measured(networks, "validation", "accuracy"),
-        **{"units": units for units in [of(round.prune).metrics.get("units")] if units},
+        **({"units": units} if units else {}),
     }
 
 

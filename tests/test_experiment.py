@@ -272,7 +272,7 @@ def of_units(shape, classes, /):
 
 def test_every_round_says_which_units_stay_and_go_and_what_is_left(store):
     settings = {"model": partial(of_units), "granularity": partial(units, stages=False)}
-    rounds = {"rounds": partial(cubic, count=2), "sparsity": 0.67, "of": "cells"}
+    rounds = {"rounds": partial(geometric, count=2), "sparsity": 0.67, "of": "cells"}
     found = run(experiment(**settings, **rounds), store)
     first, second = (one["units"] for one in found["rounds"])
     assert len(first["gone"]) == 1 and len(second["gone"]) == 2

@@ -10,8 +10,8 @@ from mint_cli.network.layers import device_of, differentiated, frozen
 from mint_cli.network.units import Joining, Unit, find, maps
 from mint_cli.protocol import Cells
 from mint_cli.solver import equations as eq
-from mint_cli.solver.rows import CLIP, Stream, Survey, chosen, metric
 from mint_cli.solver.equations import factor
+from mint_cli.solver.rows import CLIP, Stream, Survey, chosen, metric
 
 
 def of_cells(model: nn.Module, cells: dict[str, Cells], pixels: tuple[int, ...]) -> dict[str, list[Unit]]:
