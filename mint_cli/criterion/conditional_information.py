@@ -36,6 +36,9 @@ def check(
     refuse("skip", {name: layers[name].blind for name in cells}, "cannot be judged by information")
     for name, own in cells.items():
         groups_of(layers[name], own, features)
+    if getattr(estimator.func, "of_classes", False):
+        bound = "must measure information between groups; with the class label_information does"
+        raise SettingError("estimator", bound, estimator.func.__name__)
     rows = samples_per_class * len(labels.unique())
     with owned("estimator"):
         getattr(estimator.func, "check", no_check)(rows, **estimator.keywords)

@@ -171,3 +171,12 @@ def test_whole_units_are_refused_in_a_sentence():
 
 def no_estimator(child, parent, child_groups, parent_groups, rng, /):
     raise AssertionError
+
+
+def test_an_estimator_against_classes_is_refused_and_told_where_it_belongs(model, cells):
+    from mint_cli.estimator.mixture import mixture
+
+    estimator = partial(mixture, bandwidth=None, form="left_out")
+    settings = {"samples_per_class": 4, "features": "means", "estimator": estimator}
+    with pytest.raises(SettingError, match="^estimator must measure .* label_information does, not mix"):
+        check(layers_of(model, GREY), cells, torch.arange(80) % 10, **settings)
