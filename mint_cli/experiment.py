@@ -90,7 +90,8 @@ def flagged(plugin: partial, name: str) -> bool:
 
 def decides(allocation: partial) -> bool:
     """Whether how much goes is the allocation's outcome, and no sparsity is asked for."""
-    return flagged(allocation, "decides")
+    told = flagged(allocation, "decides")
+    return told(**allocation.keywords) if callable(told) else told
 
 
 class Round(NamedTuple):
