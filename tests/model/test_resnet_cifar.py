@@ -38,7 +38,7 @@ def test_shortcuts_have_no_weights_and_pad_with_zero_channels():
     assert not wide[:, :8].any() and not wide[:, 24:].any()
 
 
-def test_parents_and_children_of_every_layer_are_its_own_input_and_output_channels(network, pictures):
+def test_parents_and_children_of_every_layer_are_its_own_channels(network, pictures):
     modules = weighted_layers(network)
     recorded = activations(network, list(modules), pictures, torch.arange(4))
     for name, (parent, child) in recorded.items():
