@@ -60,7 +60,7 @@ def elimination(
     by one, and the others score by what they would explain beside them.  Of
     coupled channels the losses of all layers that read them are summed, and all are eliminated.
     A whole unit scores what the logits lose of it where a linear map of what goes past stands in, in
-    logits², each with all other units in place (``solver.units``).
+    logits² a weight, each with all other units in place (``solver.units``).
     """
     source = rows.stream(images, calibration, rng)
     if all(is_unit(own) for own in cells.values()):
@@ -81,7 +81,8 @@ def elimination(
 
     for name in names:
         if name in cells and name not in waiting:
-            estimates[name] = Estimate(once(name, partial(alone, name))["score"])
+            score = once(name, partial(alone, name))["score"]
+            estimates[name] = Estimate(score, additive=True)
             continue
         problem, unit = problem_of(name)
         for site in [one for one, readers in waiting.items() if name in readers]:
@@ -93,18 +94,21 @@ def elimination(
                 cost = torch.zeros(own.shape, dtype=torch.float64)
                 cost[order.cpu()] = rises.double().cpu()
                 weights = total(own, parameters_of(model, own))
-                estimates[site] = Estimate(choice.worth(cost) / weights)
+                estimates[site] = Estimate(choice.worth(cost) / weights, additive=True)
     return {site: estimates[site] for site in cells}
 
 
 def of_units(
     model: nn.Module, cells: dict[str, Cells], source: rows.Stream
 ) -> dict[str, Estimate]:
-    """What the logits lose with every unit."""
+    """What the logits lose with every unit, a weight."""
     found = units.of_cells(model, cells, tuple(source.images.pixels.shape[1:]))
     lost = units.losses(model, [unit for own in found.values() for unit in own], source)
     parts = lost.split([len(own) for own in found.values()])
-    return {site: Estimate(part) for site, part in zip(found, parts, strict=True)}
+    estimates = {}
+    for (site, own), part in zip(cells.items(), parts, strict=True):
+        estimates[site] = Estimate(part / total(own, parameters_of(model, own)), additive=True)
+    return estimates
 
 
 def of_blocks(problem: Problem, unit: float, cells: Cells, depth: int) -> Tensor:

@@ -10,13 +10,13 @@ from torch import nn
 from mint_cli.data import images as im
 from mint_cli.errors import SettingError, first_line
 from mint_cli.granularity.filters import filters
-from mint_cli.network import cost, surgery, units
+from mint_cli.network import surgery, units
 from mint_cli.network.couplings import Recorded
 from mint_cli.network.idle import settled
 from mint_cli.network.layers import record
 from mint_cli.protocol import Tensors
 from mint_cli.stage.common import Network, Result, part, prefixed
-from mint_cli.store import Artifact, Context
+from mint_cli.store import Artifact, Context, versioned
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ IMAGES = 16  # on which they are compared
 FAILURES = (RuntimeError, ValueError, IndexError, TypeError, AttributeError, AssertionError)
 
 
+@versioned(2)
 def shrink(network: Network, pruned: Artifact, context: Context) -> Result:
     """The network with its idle channels and units taken out, and how far its outputs are from the masked one's.
 
@@ -44,11 +45,6 @@ def shrink(network: Network, pruned: Artifact, context: Context) -> Result:
     if found["reason"]:
         log.warning("the network is not made smaller: %s; the masked one is kept", found["reason"])
         small, lost = masked, {}
-    both = {"masked": masked, "shrunken": small}
-    found |= {
-        "parameters": {name: cost.parameters(m) for name, m in both.items()},
-        "macs": {name: cost.macs(m, network.pixels) for name, m in both.items()},
-    }
     return prefixed("state", small.state_dict()) | lost, found
 
 
