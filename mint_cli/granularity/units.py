@@ -11,7 +11,7 @@ from torch import nn
 from mint_cli.errors import SettingError
 from mint_cli.granularity.filters import label_place, unreadable
 from mint_cli.network import units as un
-from mint_cli.network.couplings import LOGITS, Recorded
+from mint_cli.network.couplings import Recorded
 from mint_cli.protocol import Cells, Layer, Tensors
 
 UNSHORTENED = "no shortcut goes past it"
@@ -26,11 +26,21 @@ def units(network: Recorded, layers: dict[str, Layer], /, *, stages: bool) -> di
     SettingError where no unit can go.
     """
     found = un.find(network.model, network.pixels)
+    dense = [unit for unit in found.units if unit.kind == un.DENSE]
+    places, unknown = {}, ""
+    if dense:
+        places, unknown = un.arrivals(network.model, network.pixels, dense)
+    modules = dict(network.model.named_modules())
+    odd = {dense[i]: p for p, at in places.items() if unreadable(modules[p]) for i in at[at >= 0].tolist()}
     fixed, chosen = dict(found.fixed), []
     for unit in found.units:
-        why = obstacle(unit, network, layers)
-        if why:
-            fixed[unit.name] = why
+        skipped = [name for name in unit.layers if name not in layers]
+        if skipped:
+            fixed[unit.name] = f"layer {skipped[0]} is skipped"
+        elif unit.kind == un.DENSE and unknown:
+            fixed[unit.name] = unknown
+        elif unit in odd:
+            fixed[unit.name] = f"{odd[unit]} reads it, which cannot lose single channels"
         else:
             chosen.append(unit)
     if not chosen:
@@ -44,42 +54,36 @@ def units(network: Recorded, layers: dict[str, Layer], /, *, stages: bool) -> di
         shapes = dict.fromkeys(unit.shape for unit in chosen)
         sites = {f"units{i}": [u for u in chosen if u.shape == s] for i, s in enumerate(shapes, 1)}
     solved = solvable(chosen, network.model, layers)
-    return {site: cells_of(own, network, fixed, solved) for site, own in sites.items()}
+    made = {place: [dense[i] if i >= 0 else None for i in at.tolist()] for place, at in places.items()}
+    return {site: cells_of(own, network.model, fixed, solved, made) for site, own in sites.items()}
 
 
 units.removable = True  # its cells can be taken out of a network physically
 
 
-def obstacle(unit: un.Unit, network: Recorded, layers: dict[str, Layer]) -> str:
-    """Why a unit must stay, or nothing."""
-    skipped = [name for name in unit.layers if name not in layers]
-    if skipped:
-        return f"layer {skipped[0]} is skipped"
-    if unit.kind == un.RESIDUAL:
-        return ""
-    coupled, maker = network.couplings, unit.layers[-1]
-    if maker in coupled.fixed:
-        return coupled.fixed[maker]
-    modules = dict(network.model.named_modules())
-    odd = [place for place in coupled.arrivals[maker] if unreadable(modules.get(place))]
-    return f"{odd[0]} reads it, which cannot lose single channels" if odd else ""
-
-
 def cells_of(
-    units: list[un.Unit], network: Recorded, fixed: dict[str, str], solved: Tensors
+    units: list[un.Unit],
+    model: nn.Module,
+    fixed: dict[str, str],
+    solved: Tensors,
+    made: dict[str, list[un.Unit | None]],
 ) -> Cells:
-    """Labels of the units of one site, and of what reads the dense ones among them."""
-    modules = dict(network.model.named_modules())
-    parameters = dict(network.model.named_parameters())
-    labels: Tensors = {}
+    """Labels of the units of one site, and of what reads the dense ones among them.
+
+    ``made`` says by which unit each channel of a place is made, if by one.
+    """
+    modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
+    numbers = {unit: number for number, unit in enumerate(units)}
+    labels = {
+        name: torch.full((len(parameters[name]),), number, dtype=torch.int32)
+        for unit, number in numbers.items()
+        for name in unit.parameters
+    }
     reads: Tensors = {}
-    for number, unit in enumerate(units):
-        for name in unit.parameters:
-            labels[name] = torch.full((len(parameters[name]),), number, dtype=torch.int32)
-        if unit.kind == un.DENSE:
-            for place, at in network.couplings.arrivals[unit.layers[-1]].items():
-                if place != LOGITS:
-                    label_place(reads, place, modules[place], torch.where(at >= 0, number, -1))
+    for place, makers in made.items():
+        entering = torch.tensor([numbers.get(unit, -1) for unit in makers])
+        if (entering >= 0).any():
+            label_place(reads, place, modules[place], entering)
     reads = solved | {name: own.int() for name, own in reads.items()}
     return Cells((len(units),), labels, reads, tuple(unit.name for unit in units), fixed)
 

@@ -18,6 +18,16 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from mint_cli.errors import first_line
+from mint_cli.network.couplings import (
+    LOGITS,
+    Arrivals,
+    channels_of,
+    codes,
+    decoded,
+    output_shapes,
+    probed,
+)
 from mint_cli.network.layers import device_of, inference, weighted_layers
 from mint_cli.network.observe import ADDITIONS
 
@@ -250,6 +260,41 @@ def maps(unit: Unit, x: Tensor) -> Tensor:
     """What meets where a unit joins as (n, channels, positions)."""
     x = x.movedim(unit.axis, 1)
     return x.flatten(2) if x.ndim > 2 else x[:, :, None]
+
+
+def arrivals(
+    model: nn.Module, pixels: tuple[int, ...], units: list[Unit]
+) -> tuple[dict[str, Tensor], str]:
+    """The unit whose output arrives at each channel of every place, int64 (−1 none), and why that is not known.
+
+    One pass with NaNs in the units' outputs, each by a code of its own, while every layer that makes
+    channels gives zeros (``couplings``).
+    """
+    code, seen, shapes = codes(len(units)), Arrivals(), output_shapes(model, pixels)
+
+    def mark(number: int, own: Tensor, past: list[Tensor]) -> Tensor:
+        bad = code[:, number].to(own.device).view(-1, *[1] * (own.ndim - 1))
+        return torch.where(bad, torch.nan, torch.zeros_like(own))
+
+    x = torch.zeros(len(code), *pixels, device=device_of(model))
+    with inference(model), probed(model, shapes, LOGITS, seen), Joining(units, mark, first=False):
+        try:
+            logits = model(x)
+        except (RuntimeError, ValueError, IndexError) as error:
+            return {}, f"a network of NaNs cannot be run ({first_line(error)})"
+    seen.places[LOGITS].append(channels_of(None, logits))
+    found = {}
+    for place, rows in seen.places.items():
+        at, several = decoded(torch.stack(rows).any(0))
+        if not (at >= 0).any():
+            continue
+        if several or len(rows) > 1:
+            why = "its channels are mixed before" if several else "it is read more than once by"
+            return {}, f"{why} {place}"
+        if place == LOGITS:
+            return {}, "its channels are the network's outputs"
+        found[place] = at
+    return found, ""
 
 
 def gone(model: nn.Module, units: list[Unit]) -> list[Unit]:
