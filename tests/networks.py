@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mint_cli.granularity.blocks import blocks
+from mint_cli.granularity.filters import filters
 from mint_cli.granularity.weights import weights
 from mint_cli.network.couplings import Recorded
 from mint_cli.network.layers import normalise_inputs, prunable_layers, record
@@ -43,6 +44,11 @@ def weight_cells(model: nn.Module, *names: str, pixels: tuple[int, ...] = PIXELS
     layers = record(model, pixels)
     chosen = {name: layers[name] for name in names} if names else layers
     return weights(Recorded(model, pixels), chosen)
+
+
+def channel_cells(model: nn.Module, pixels: tuple[int, ...] = PIXELS) -> dict[str, Cells]:
+    """Whole channels of a network, also those of its residual stream."""
+    return filters(Recorded(model, pixels), record(model, pixels), residual=True)
 
 
 def plain_relu(x: torch.Tensor) -> torch.Tensor:

@@ -27,11 +27,13 @@ from mint_cli.allocation.layer_quota import layer_quota
 from mint_cli.allocation.threshold import threshold
 from mint_cli.errors import SettingError
 from mint_cli.experiment import plan, run
+from mint_cli.granularity.filters import filters
 from mint_cli.network.checkpoint import Checkpoint
 from mint_cli.schedule.cubic import cubic
 from mint_cli.schedule.geometric import geometric
 from mint_cli.store import Store, line
 
+CHANNELS = partial(filters, residual=True)
 LAYERED = partial(layer_quota)
 DECIDES = partial(threshold, quantile=0.25, cap=1.0, caps={})
 
@@ -233,6 +235,10 @@ WHOLE = {
     "norms estimated again": {"model": SMALL, "compensation": REFIT, "batch_norm_images": 240},
     "all weights": {"of": "all", "skip": ["fc1"], "sparsity": 0.15},
     "an outcome": {"allocation": DECIDES, "sparsity": None},
+    "whole channels": {"model": SMALL, "granularity": CHANNELS, "compensation": REFIT},
+    "whole channels, by operations": {
+        "model": SMALL, "granularity": CHANNELS, "criterion": ELIMINATION, "compensation": RESELECT, "of": "macs",
+    },
 }
 
 

@@ -8,13 +8,9 @@ from torch import Tensor
 from mint_cli.solver.equations import Normal, factor
 
 
-def columns_of(owner: Tensor, blocks: int | None = None) -> Tensor:
-    """Columns of every block, int64 (blocks, size), from the block that owns each column (k,); −1 fills up.
-
-    Without a number of ``blocks`` there are as many as own columns; an owner of −1 is none.
-    """
-    blocks = int(owner.max()) + 1 if blocks is None else blocks
-    columns = [(owner == g).nonzero()[:, 0] for g in range(blocks)]
+def columns_of(owner: Tensor) -> Tensor:
+    """Columns of every block, int64 (blocks, size), from the block that owns each column (k,); −1 fills up."""
+    columns = [(owner == g).nonzero()[:, 0] for g in range(int(owner.max()) + 1)]
     return torch.nn.utils.rnn.pad_sequence(columns, batch_first=True, padding_value=-1)
 
 

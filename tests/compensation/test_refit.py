@@ -6,7 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from networks import ADDITIONS, RELUS, block_cells, layers_of, residual, seeded, weight_cells
+from networks import (
+    ADDITIONS,
+    RELUS,
+    block_cells,
+    channel_cells,
+    layers_of,
+    residual,
+    seeded,
+    weight_cells,
+)
 from torch import nn
 
 from mint_cli.compensation.refit import check, refit
@@ -30,7 +39,8 @@ def refitted(model, cells, kept, images, calibration, inputs="pruned", seed=0):
 def pruned(model, cells, kept, changed):
     copy = deepcopy(model)
     copy.load_state_dict(copy.state_dict() | changed)
-    apply_masks(copy, masks_of(cells, kept))
+    parameters = dict(copy.named_parameters())  # cells may label statistics, too
+    apply_masks(copy, {n: m for n, m in masks_of(cells, kept).items() if n in parameters})
     return copy
 
 
@@ -171,6 +181,39 @@ def test_more_images_than_there_are_and_other_inputs_are_refused_before_any_work
     with pytest.raises(SettingError, match="^inputs must be one of"):
         check(layers, cells, torch.zeros(100), calibration=calibration, inputs="sparse")
     check(layers, cells, torch.zeros(100), calibration=calibration, inputs="dense")
+
+
+@pytest.fixture
+def channels(model):
+    return channel_cells(model)
+
+
+@pytest.mark.parametrize("inputs", INPUTS)
+def test_full_masks_of_whole_channels_leave_the_function_as_it_is(model, channels, noise, calibration, inputs):
+    exact = replace(calibration, ridge=1e-9)
+    changed = refitted(model, channels, full(channels), noise, exact, inputs)
+    after = pruned(model, channels, full(channels), changed)
+    torch.testing.assert_close(outputs(after, noise), outputs(model, noise), rtol=1e-3, atol=1e-3)
+    read = {"inner", "outer", "out"}  # layers that lose inputs are solved, the stem is not
+    assert {key.partition(".")[0] for key in changed} == read | {"inner_norm", "outer_norm"}
+
+
+def test_a_refit_of_the_readers_of_whole_channels_comes_closer_to_the_dense_network(
+    model, channels, noise, calibration
+):
+    keep = {site: torch.arange(own.shape[0]) % 3 > 0 for site, own in channels.items()}
+
+    def error(changed):
+        difference = outputs(pruned(model, channels, keep, changed), noise) - outputs(model, noise)
+        return float(difference.square().mean())
+
+    changed = refitted(model, channels, keep, noise, calibration)
+    assert error(changed) < 0.5 * error({})
+    for site, own in channels.items():
+        for name, labels in own.labels.items():
+            if labels.ndim == 2:
+                columns = torch.cat([keep[site], torch.ones(1, dtype=torch.bool)])[labels[0].long()]
+                assert not changed[name][:, ~columns].any()
 
 
 class Backwards(nn.Module):

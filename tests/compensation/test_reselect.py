@@ -5,7 +5,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from networks import ADDITIONS, RELUS, block_cells, residual, weight_cells
+from networks import ADDITIONS, RELUS, block_cells, channel_cells, residual, weight_cells
 from torch import nn
 
 from mint_cli.compensation.refit import refit
@@ -26,7 +26,8 @@ def reselected(model, cells, kept, images, calibration, gone=None, seed=0, **cha
 def error(model, cells, kept, changed, images):
     copy = deepcopy(model)
     copy.load_state_dict(copy.state_dict() | changed)
-    apply_masks(copy, masks_of(cells, kept))
+    parameters = dict(copy.named_parameters())  # cells may label statistics, too
+    apply_masks(copy, {n: m for n, m in masks_of(cells, kept).items() if n in parameters})
     x = im.plain(images, torch.arange(len(images)))
     with torch.no_grad():
         return float((copy(x) - model(x)).square().mean())
@@ -83,6 +84,32 @@ def test_what_is_gone_is_never_revived_however_much_it_carries(model, cells, kep
     chosen, changed = reselected(model, cells, ends, noise, calibration, gone)
     assert gone["outer"].any() and torch.equal(chosen["outer"], ~gone["outer"])
     assert (changed["outer.weight"][gone["outer"]] == 0).all()
+
+
+def test_of_whole_channels_as_many_stay_those_that_carry_most(model, noise, calibration):
+    cells = channel_cells(model)
+    kept = {site: torch.arange(own.shape[0]) % 2 == 0 for site, own in cells.items()}
+    chosen, changed = reselected(model, cells, kept, noise, calibration)
+    settings = {"calibration": calibration, "inputs": "pruned"}
+    given, refitted = refit(model, cells, kept, kept, noise, np.random.default_rng(0), **settings)
+    assert {s: int(own.sum()) for s, own in chosen.items()} == {s: int(o.sum()) for s, o in kept.items()}
+    mine, theirs = (chosen, changed), (given, refitted)
+    assert error(model, cells, *mine, noise) < error(model, cells, *theirs, noise)
+
+
+def test_whole_channels_that_are_gone_are_never_revived(model, noise, calibration):
+    cells = channel_cells(model)
+    kept = {site: torch.arange(own.shape[0]) % 2 == 0 for site, own in cells.items()}
+    best, _ = reselected(model, cells, kept, noise, calibration)
+    gone = {site: own & (own.cumsum(0) <= 2) for site, own in best.items()}  # two of the best
+    fewer = {site: torch.ones_like(own) & ~gone[site] for site, own in kept.items()}
+    chosen, _ = reselected(model, cells, fewer, noise, calibration, gone)
+    assert all(torch.equal(chosen[site], ~own) for site, own in gone.items())
+    for own in fewer.values():
+        own[-1] = False
+    chosen, _ = reselected(model, cells, fewer, noise, calibration, gone)
+    assert all(not (chosen[site] & own).any() for site, own in gone.items())
+    assert all(chosen[site].sum() == own.sum() for site, own in fewer.items())
 
 
 def test_full_and_empty_choices_stay_full_and_empty(model, cells, kept, noise, calibration):

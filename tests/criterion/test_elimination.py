@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from networks import block_cells, layers_of, seeded, weight_cells
+from networks import block_cells, channel_cells, layers_of, seeded, weight_cells
 from torch import nn
 
 from mint_cli.criterion.elimination import check, elimination
@@ -103,6 +103,30 @@ def test_a_depth_that_no_cell_fills_is_rounded_up_to_a_cell(model, images):
 def test_the_generator_chooses_the_images_and_positions(model, images):
     first, again, other = (scored(model, images, seed=s)["2"].score for s in (0, 0, 1))
     assert torch.equal(first, again) and not torch.allclose(first, other, rtol=1e-3)
+
+
+class Read(nn.Module):
+    """Channels that two layers read; of channel 1 neither makes anything, channel 2 only the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made, self.one = nn.Conv2d(1, 5, 3, padding=1), nn.Conv2d(5, 4, 3, padding=1)
+        self.two, self.out = nn.Conv2d(5, 4, 1), nn.Linear(4, 3)
+        with torch.no_grad():
+            self.one.weight[:, 1:3] = 0.0
+            self.two.weight[:, 1] = 0.0
+            self.two.weight[:, 2] *= 3
+
+    def forward(self, x):
+        x = self.made(x).relu()
+        return self.out((self.one(x) + self.two(x)).relu().mean((2, 3)))
+
+
+def test_whole_channels_are_judged_by_all_layers_that_read_them(images):
+    model = seeded(Read)
+    score = scored(model, images, channel_cells(model))["made"].score
+    assert score.shape == (5,) and score[1] < 0.01 * score.mean()
+    assert score[2] > 10 * score[1] and (score >= 0).all()
 
 
 def checked(layers, cells, count=300, depth=100, **changed):

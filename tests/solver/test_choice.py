@@ -171,6 +171,26 @@ def test_a_choice_keeps_as_many_cells_and_its_weights_are_the_best_on_them(equat
     assert felt(equations, metric, weights) < least_felt(equations, metric, kept)
 
 
+def pairs() -> Cells:
+    """Every output and two columns are a cell."""
+    labels = torch.arange(4)[:, None] * 4 + torch.arange(8)[None, :] // 2
+    return Cells((4, 4), {"w": labels.int()})
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_a_sweep_over_blocks_lowers_the_error_where_outputs_answer_each_other(equations, count):
+    kept = (torch.arange(16) < count).view(4, 4)
+    together = torch.ones(4, 4, dtype=torch.float64) + 0.02 * torch.eye(4, dtype=torch.float64)
+    errors = [-least_felt(equations, together, torch.ones(4, 8, dtype=torch.bool))] * 2
+    for sweeps in (0, 1):
+        chosen, weights = ch.choose(
+            ready(equations, together), pairs(), kept, ~kept & kept, 8.0, sweeps
+        )
+        assert chosen.sum() == kept.sum()
+        errors[sweeps] += felt(equations, together, weights)
+    assert errors[1] < 0.7 * errors[0]
+
+
 @pytest.mark.parametrize("seed", [0, 1, 4])
 def test_a_sweep_lowers_the_error_where_outputs_answer_each_other(equations, seed):
     kept = torch.rand(4, 8, generator=torch.Generator().manual_seed(seed)) < 0.3
@@ -189,3 +209,7 @@ def test_what_is_gone_stays_gone_whatever_it_carries(equations, metric):
     kept[gone] = False
     chosen, weights = ch.choose(ready(equations, metric), single(), kept, gone, 2.0, 1)
     assert torch.equal(chosen, kept) and (weights[gone] == 0).all()
+    halves, blocks = gone.view(4, 4, 2).any(2), torch.ones(4, 4, dtype=torch.bool)
+    blocks[halves] = False
+    chosen, weights = ch.choose(ready(equations, metric), pairs(), blocks, halves, 2.0, 1)
+    assert torch.equal(chosen, blocks) and (weights.view(4, 4, 2)[halves] == 0).all()
