@@ -139,7 +139,17 @@ def cells_of(
         for place, at in coupled.arrivals[maker].items():
             entering = torch.where(at >= 0, rows[at.clamp_min(0)], -1)
             label_place(labels, place, modules[place], entering)
-    return Cells((len(groups),), {name: own.int() for name, own in labels.items()})
+    return Cells((len(groups),), {name: spread(own, name, modules) for name, own in labels.items()})
+
+
+def spread(labels: Tensor, name: str, modules: dict[str, nn.Module]) -> Tensor:
+    """Labels of a parameter, int32; those of a reader's columns for all of its rows.
+
+    The rows share their memory.
+    """
+    if labels.ndim == 1:
+        return labels.int()
+    return labels.int().expand(len(modules[name.rpartition(".")[0]].weight), -1)
 
 
 def label_rows(labels: Tensors, name: str, module: nn.Module, rows: Tensor) -> None:
@@ -156,7 +166,7 @@ def label_place(labels: Tensors, name: str, module: nn.Module, entering: Tensor)
         times = module.out_channels // len(entering)
         label_rows(labels, name, module, entering.repeat_interleave(times))
     elif isinstance(module, CONVOLUTIONS | nn.Linear):
-        merge(labels, f"{name}.weight", entering.expand(len(module.weight), -1))
+        merge(labels, f"{name}.weight", entering[None])
     else:
         label_rows(labels, name, module, entering)
 

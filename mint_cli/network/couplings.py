@@ -241,7 +241,7 @@ def probe(
 
 
 def halved(look: Callable[[list[str]], dict | None], makers: list[str]) -> dict:
-    """What a look at makers finds of each, at once or, where at once it finds nothing, in halves."""
+    """What a look at makers finds of each, at once or, where that finds nothing, in halves."""
     found = look(makers)
     if found is not None:
         return found
@@ -253,8 +253,8 @@ def halved(look: Callable[[list[str]], dict | None], makers: list[str]) -> dict:
 class Reach:
     """How far NaNs in all channels of a maker come."""
 
-    places: dict[str, Tensor]  # place -> which of its channels, bool
-    sides: frozenset[Side]
+    places: Tensors  # place -> which of its channels, bool
+    sides: set[Side]
 
 
 def reached(
@@ -265,20 +265,23 @@ def reached(
     seen = look({m: images[:, i, None].repeat(1, channels[m]) for i, m in enumerate(makers)})
     if seen.error and len(makers) > 1:
         return None
-    found = {}
-    for i, maker in enumerate(makers):
-        at = {place: of_image(calls, i, len(makers)) for place, calls in seen.places.items()}
-        sides = frozenset(side for side, own in seen.sums.items() if own[i])
-        found[maker] = Reach({place: own for place, own in at.items() if own.any()}, sides)
+    found = {maker: Reach({}, set()) for maker in makers}
+    for place, calls in seen.places.items():
+        every = in_images(calls, len(makers))
+        for i in every.any(1).nonzero()[:, 0].tolist():
+            found[makers[i]].places[place] = every[i]
+    for side, own in seen.sums.items():
+        for i in own.nonzero()[:, 0].tolist():
+            found[makers[i]].sides.add(side)
     return found
 
 
-def of_image(calls: list[Tensor], image: int, images: int) -> Tensor:
-    """Which channels of a place have NaNs in one image in some call, bool.
+def in_images(calls: list[Tensor], images: int) -> Tensor:
+    """Which channels of a place have NaNs in which image in some call, bool (images, channels).
 
-    Where the rows are no images, in any.
+    Where the rows are no images, in all images.
     """
-    rows = [own[image] if len(own) == images else own.any(0) for own in calls]
+    rows = [own if len(own) == images else own.any(0).expand(images, -1) for own in calls]
     return torch.stack(rows).any(0)
 
 
@@ -320,7 +323,7 @@ def told(
 
 
 def stray(seen: Arrivals, reach: list[Reach]) -> str:
-    """Where something arrived that reaches no such channel of itself, in words; nothing if nowhere."""
+    """Where something arrived that no maker reaches as a whole, in words; nothing if nowhere."""
     for place, calls in seen.places.items():
         arrived = torch.stack([own.any(0) for own in calls]).any(0)
         for own in reach:
