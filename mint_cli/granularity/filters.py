@@ -17,6 +17,7 @@ from mint_cli.protocol import Cells, Layer, Tensors
 
 Channel = tuple[str, int]  # of a maker
 CIRCLE = "layers read the channels that they add to, so that a weight would belong to two of them"
+MET = "its channels meet some that stay"
 
 
 def filters(network: Recorded, layers: dict[str, Layer], /, *, residual: bool) -> dict[str, Cells]:
@@ -40,6 +41,19 @@ def filters(network: Recorded, layers: dict[str, Layer], /, *, residual: bool) -
 
 
 filters.removable = True  # its cells can be taken out of a network physically
+
+
+def staying(network: Recorded, layers: dict[str, Layer], residual: bool) -> dict[str, str]:
+    """Makers of which no channel can go (the images among them, as ""), and why."""
+    coupled, modules = network.couplings, dict(network.model.named_modules())
+    fixed = fixed_makers(coupled, modules, layers, residual)
+    reasons = dict.fromkeys(coupled.channels, MET)
+    for own in by_site(components(coupled, fixed)).values():
+        circle = reads_itself(own, coupled)
+        for maker in {maker for group in own for maker, _ in group}:
+            reasons[maker] = CIRCLE if circle else ""
+    reasons |= fixed
+    return {maker: why for maker, why in reasons.items() if why}
 
 
 def fixed_makers(
