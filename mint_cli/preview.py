@@ -24,6 +24,7 @@ from mint_cli.protocol import Cells, Kept
 NAMED = 3  # layers of a set, and
 LAYERS = 6  # layers that stay for one reason, that are named
 BATCH = 100  # images of which the time is measured
+UNITS = {"macs": "multiply-accumulates", "parameters": "parameters", "cells": "channels"}
 
 
 def preview(e: Experiment) -> str:
@@ -46,7 +47,7 @@ def preview(e: Experiment) -> str:
 
 
 def choice(e: Experiment, model: nn.Module, cells: dict[str, Cells]) -> Kept:
-    """What the allocation would keep by the mean absolute weight of channels, relative to their set's."""
+    """What the allocation would keep by the mean absolute weight of channels, set by set."""
     nothing = np.random.default_rng(0)  # l1 draws none
     estimates = l1(model, cells, e.data.splits.train, nothing, normalise=True)
     scores = {site: own.score for site, own in estimates.items()}
@@ -54,16 +55,16 @@ def choice(e: Experiment, model: nn.Module, cells: dict[str, Cells]) -> Kept:
 
 
 def sets(model: nn.Module, cells: dict[str, Cells], kept: Kept) -> list[str]:
-    """A line for every set of channels: how many there are, how many go, who makes and reads them."""
+    """A line for every set of channels: their number, how many go, who makes and reads them."""
     modules = dict(model.named_modules())
     rows = [("set", "channels", "go", "made by", "read by")]
     for site, own in cells.items():
         reads, makes = sides(own, modules)
         gone = int((~kept[site]).sum())
         rows.append((site, str(own.shape[0]), str(gone), some(makes), some(reads)))
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    a, b, c, d = (max(len(row[i]) for row in rows) for i in range(4))
     lines = [
-        f"{site:<{widths[0]}}  {count:>{widths[1]}}  {gone:>{widths[2]}}  {made:<{widths[3]}}  {read}"
+        f"{site:<{a}}  {count:>{b}}  {gone:>{c}}  {made:<{d}}  {read}"
         for site, count, gone, made, read in rows
     ]
     count = sum(own.shape[0] for own in cells.values())
@@ -91,15 +92,15 @@ def budget(e: Experiment, cells: dict[str, Cells], kept: Kept) -> list[str]:
     ledger = e.sites.ledger(e.network)
     asked = e.budgets[-1]
     lines = []
-    for of, name in (("macs", "multiply-accumulates"), ("parameters", "parameters"), ("cells", "channels")):
+    for of, name in UNITS.items():
         whole, gone = ledger.whole(cells, of), ledger.removed(cells, kept, of)
         wanted = f", asked {asked.sparsity}" if of == asked.of and asked.sparsity else ""
         lines.append(f"{name}: {gone / whole:.4f} of {whole:,} would go{wanted}")
     if flagged(e.allocation, "by_site"):
-        return [*lines, "every set gives up the same share, whatever the scores: these numbers are exact"]
+        return [*lines, "every set gives up the same share: these numbers are exact"]
     score = e.criterion.func.__name__
     exact = score == "l1" and e.criterion.keywords.get("normalise")
-    rough = f"how many go of which set is foretold by absolute weights; {score} will choose otherwise"
+    rough = f"what goes of which set is foretold by absolute weights; {score} will choose otherwise"
     return lines if exact else [*lines, rough]
 
 

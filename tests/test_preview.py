@@ -28,7 +28,8 @@ def test_sets_of_channels_are_named_with_who_makes_and_reads_them():
 
 def test_what_stays_is_said_with_the_reason():
     lines = previewed()
-    assert "  stem, outer: its channels are added to those of others (granularity.residual)" in lines
+    added = "its channels are added to those of others (granularity.residual)"
+    assert f"  stem, outer: {added}" in lines
     assert "  out: its channels are the network's outputs" in lines
     assert not any("added" in line for line in previewed(residual=True))
 
