@@ -155,8 +155,8 @@ def load(checkpoint: Checkpoint, model: nn.Module) -> Report:
         values = fitted(own, given, match) | normalisation(own, KNOWN.get(checkpoint.sha256))
         model.load_state_dict(model.state_dict() | values)
         refuse_torn(model, values)
-        kept = masks(model) | given_masks(model, given) if checkpoint.zeros else {}
-        kept = {name: mask for name, mask in kept.items() if not is_new(name, checkpoint.new)}
+        new = checkpoint.new
+        kept = masks(model, new) | given_masks(model, given, new) if checkpoint.zeros else {}
     except tensorfile.UnreadableError as error:
         raise unreadable(checkpoint.path, error) from error
     except UnfitError as error:
@@ -264,6 +264,11 @@ def is_new(name: str, new: Iterable[str]) -> bool:
     parts = name.split(".")[:-1]
     modules = [".".join(parts[: i + 1]) for i in range(len(parts))]
     return any(fnmatchcase(module, pattern) for module in modules for pattern in new)
+
+
+def new_modules(model: nn.Module, new: Iterable[str]) -> list[str]:
+    """The modules that start anew, those below them included."""
+    return [name for name, _ in model.named_modules() if is_new(f"{name}.", new)]
 
 
 def check_new(model: nn.Module, new: Iterable[str]) -> None:
@@ -455,18 +460,22 @@ def refuse_torn(model: nn.Module, values: Tensors) -> None:
         raise UnfitError(f"{torn} is one with another tensor of the network, but not in the file")
 
 
-def masks(model: nn.Module) -> Masks:
-    """True where a weight is not exactly 0.0, of every convolution and linear weight with zeros."""
-    stay = {name: (model.get_parameter(name) != 0).cpu() for name in weight_counts(model)}
+def masks(model: nn.Module, new: Iterable[str] = ()) -> Masks:
+    """True where a weight is not exactly 0.0, of every convolution and linear weight with zeros.
+
+    What is ``new`` has none.
+    """
+    names = [name for name in weight_counts(model) if not is_new(name, new)]
+    stay = {name: (model.get_parameter(name) != 0).cpu() for name in names}
     return {name: mask for name, mask in stay.items() if not mask.all()}
 
 
-def given_masks(model: nn.Module, given: Entries) -> Masks:
+def given_masks(model: nn.Module, given: Entries, new: Iterable[str]) -> Masks:
     """The masks in an artifact of the store; UnfitError where they do not fit its values."""
     found, parameters = {}, dict(model.named_parameters())
     for name, p in parameters.items():
         entry = given.get(f"mask/{name}")
-        if entry is None:
+        if entry is None or is_new(name, new):
             continue
         if entry.dtype != torch.bool or entry.shape != p.shape[: len(entry.shape)]:
             raise UnfitError(f"mask/{name} is no mask of {name}")

@@ -11,7 +11,7 @@ from mint_cli.dataset.imagefolder import imagefolder
 from mint_cli.errors import DataError, SettingError
 
 SETTINGS = {
-    "folder": None, "size": 8, "validation": 0, "test_share": 0.25, "seed": 0,
+    "folder": None, "size": 8, "memory": "auto", "validation": 0, "test_share": 0.25, "seed": 0,
     "padding": 0, "flip": False, "mean": [0.5] * 3, "std": [0.5] * 3,
 }  # fmt: skip
 
