@@ -333,25 +333,31 @@ def misfit(own: Tensors, given: Entries, checkpoint: Checkpoint, ordered: bool) 
     new, match = checkpoint.new, checkpoint.match
     named = by_name(own, given, new)
     placed = by_position(own, given, new) if ordered else None
-    found = placed if match == "position" else named or placed
+    way = by_position if match == "position" or not named else by_name
+    advice = anew(own, given, by_name, new) if match == "name" and not named else ""
+    found = None if advice else placed if way is by_position else named
     wrong = found and misshapen(own, given, found)
     if wrong:
-        told = difference(wrong, found.names[wrong], own, given)
-        return told + anew(own, given, by_name if found is named else by_position, new)
+        return difference(wrong, found.names[wrong], own, given) + anew(own, given, way, new)
     if match == "position":
         pairs = zip_longest(filter(essential, own), filter(essential, given))
         return difference(*next(p for p in pairs if last(p[0]) != last(p[1])), own, given)
+    words = f"it {unshared(own, given, new)}"
+    if placed and not advice:
+        return f"{words}; checkpoint_match=position matches by order of definition"
+    return words + advice
+
+
+def unshared(own: Tensors, given: Entries, new: Iterable[str]) -> str:
+    """Names that a network or a file has alone, in words."""
     mine, theirs = bare(own)[0], bare(given)[0]
     mine = {n: name for n, name in mine.items() if not is_new(name, new)}
     theirs = {n: name for n, name in theirs.items() if not is_new(n, new)}
     lacking = listed(mine[n] for n in mine if essential(n) and n not in theirs)
     besides = listed(theirs[n] for n in theirs if essential(n) and n not in mine)
-    words = " and ".join(
+    return " and ".join(
         f"{verb} {names}" for verb, names in (("lacks", lacking), ("has", besides)) if names
     )
-    if placed:
-        return f"it {words}; checkpoint_match=position matches by order of definition"
-    return f"it {words}{anew(own, given, by_name, new)}"
 
 
 def anew(own: Tensors, given: Entries, way: Way, new: tuple[str, ...]) -> str:
