@@ -152,12 +152,14 @@ def card(record: dict[str, Any], path: Path, kind: str) -> str:
         "torch": f'import torch\nnetwork = torch.export.load("{path.name}").module()',
         "onnx": f'import onnxruntime\nsession = onnxruntime.InferenceSession("{path.name}")',
     }[kind]
-    shrink = record.get("shrink")
+    before, now = record["cost"]["dense"], record["cost"].get("shrunken")
     size = (
-        f"* parameters {shrink['parameters']['masked']:,} before, {shrink['parameters']['shrunken']:,} now\n"
+        f"* parameters {before['parameters']:,} before, {now['parameters']:,} now\n"
         f"* multiply-accumulates an image (convolutions and matrix products) "
-        f"{shrink['macs']['masked']:,} before, {shrink['macs']['shrunken']:,} now\n"
-        if shrink
+        f"{before['macs']:,} before, {now['macs']:,} now\n"
+        f"* milliseconds for 128 images {milliseconds(before)} before, {milliseconds(now)} now "
+        f"({record['cost']['device']}, threads: {record['cost']['threads']})\n"
+        if now
         else ""
     )
     return (
@@ -168,6 +170,11 @@ def card(record: dict[str, Any], path: Path, kind: str) -> str:
         f"{record['images']['classes']} classes\n\n"
         f"```python\n{loads}\n```\n"
     )
+
+
+def milliseconds(cost: dict[str, Any]) -> str:
+    """Median time for a batch of 128 images."""
+    return f"{cost['latency']['batch_128']['median']:.1f}"
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -107,6 +108,8 @@ def cells(study: Study, folder: Path, given: dict[str, list[str]]) -> list[Cell]
     found: dict[Path, Cell] = {}
     for sweep in study.sweeps:
         merged = {k: choices(v) for k, v in (study.settings | sweep | given).items() if k != "into"}
+        for key in [key for key, values in merged.items() if not values]:
+            raise SettingError(key, "must have a value in a study: '[]' is the list without entries")
         for values in product(*merged.values()):
             chosen = dict(zip(merged, values, strict=True))
             own = folder / sweep["into"] / "_".join(chosen[key] for key in study.name)
@@ -242,7 +245,7 @@ def carry_out(asked: argparse.Namespace) -> list[str]:
     if asked.list:
         for cell in found:
             name, command = cell.folder.relative_to(folder), " ".join(cell.overrides)
-            print(f"{name} {state(cell)}: mint-run {command}")
+            print(f"{name} {state(cell)}: mint-run {command}", flush=True)
         return []
     return run(found, folder, asked.replace) + tabulate(study, folder)
 
@@ -255,6 +258,9 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("interrupted; the same command goes on from there")
         return 130
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except Exception as error:
         told = message(error, asked.settings)
         if told is None:

@@ -34,7 +34,7 @@ ARROWS = {  # exactly those that there are, from the bottom up
     "store": "errors files protocol source",
     "inventory": "errors files store",
     "training": "data errors network protocol signatures store",
-    "stage": "data errors granularity network protocol reliability solver store training",
+    "stage": "data errors granularity network packed protocol reliability solver store training",
     "check": "errors experiment network protocol signatures",  # experiment: its type alone
     "experiment": "check errors network signatures stage store training",
     "families": "errors signatures",

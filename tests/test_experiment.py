@@ -205,6 +205,7 @@ def test_seconds_are_those_of_every_stage_over_all_rounds(store):
         "prune": [r.prune for r in planned.rounds],
         "retrain": [r.retrain for r in planned.rounds],
         "evaluate": [planned.dense, *(s for r in planned.rounds for s in (r.pruned, r.retrained))],
+        "cost": [planned.cost],
     }
     wanted = {name: sum(store.get(s).seconds for s in steps) for name, steps in spent.items()}
     assert {n: record["seconds"][n] for n in wanted} == pytest.approx(wanted)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from networks import resnet56
 from safetensors.torch import save_file
 from torch import nn
 from torchvision.datasets import CIFAR10
 
 from mint_cli.errors import SettingError
-from mint_cli.model.resnet56 import resnet56
+from mint_cli.model.densenet import densenet
 from mint_cli.model.vgg16 import vgg16
 from mint_cli.network.checkpoint import Checkpoint, load, masks
 from mint_cli.network.layers import normalise_inputs
@@ -203,19 +204,29 @@ def cifar10_test():
     pytest.skip("the CIFAR-10 files are not here (MINT_DATA)")
 
 
+def densenet100(shape, classes):
+    return densenet(shape, classes, depth=100, growth=12, reduction=0.5)
+
+
 @pytest.mark.parametrize(
-    "plugin, file, least",
-    [(resnet56, "resnet56-4bfd9763.th", 92.0), (vgg16, "vgg16_bn_cifar10_fp16.pth", 90.5)],
+    "plugin, file, how, images, least",
+    [
+        (resnet56, "resnet56-4bfd9763.th", "position", 500, 92.0),
+        (vgg16, "vgg16_bn_cifar10_fp16.pth", "position", 500, 90.5),
+        (densenet100, "densenet_bc_100_12_dice.pth.tar", "name", 100, 92.0),
+    ],
 )
-def test_public_files_bring_their_normalisation_and_accuracy(cifar10_test, plugin, file, least):
+def test_public_files_bring_their_normalisation_and_accuracy(
+    cifar10_test, plugin, file, how, images, least
+):
     path = SHARED / "weights" / file
     if not path.exists():
         pytest.skip("the public checkpoints are not here")
     model = normalise_inputs(plugin((3, 32, 32), 10), (0.0,) * 3, (1.0,) * 3).eval()
     _, report = start(path, model=model)
-    assert report.matched.endswith("by position, a file whose content is known")
+    assert report.matched.endswith(f"by {how}, a file whose content is known")
     assert model.input_mean.max() > 0.4
-    pixels, labels = cifar10_test
+    pixels, labels = (side[:images] for side in cifar10_test)
     with torch.no_grad():
         right = (model(pixels).argmax(1) == labels).double().mean()
     assert 100 * right >= least
