@@ -1,4 +1,4 @@
-"""A small network of inverted residual blocks (Sandler et al. 2018), as one has it."""
+"""Inverted residual blocks (Sandler et al. 2018): a small network that knows nothing of pruning."""
 
 from torch import nn
 
