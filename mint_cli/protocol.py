@@ -34,7 +34,10 @@ Kept = dict[str, Tensor]  # site -> bool of the site's shape, True = stays
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled pixels in memory: ``pixels`` uint8 (n, c, h, w), ``labels`` int64 (n,); and the training transform."""
+    """Labelled images: ``pixels`` uint8 (n, c, h, w), ``labels`` int64 (n,); and the training transform.
+
+    Pixels may lie in files (``data.stored.Stored``); ``data.images`` gives batches of either.
+    """
 
     pixels: Tensor
     labels: Tensor

@@ -28,9 +28,10 @@ def settled(
     """
     model = deepcopy(model)
     kept = {site: torch.ones(own.shape, dtype=torch.bool) for site, own in cells.items()}
-    parameters = dict(model.named_parameters())
+    parameters, modules = dict(model.named_parameters()), dict(model.named_modules())
     while True:
-        found = {s: kept[s] & ~idle(model, own, kept[s], x, empty) for s, own in cells.items()}
+        still = {s: ~idle(model, modules, own, kept[s], x, empty) for s, own in cells.items()}
+        found = {site: kept[site] & own for site, own in still.items()}
         if all(torch.equal(found[site], kept[site]) for site in cells):
             return model, kept
         kept = found
@@ -39,14 +40,18 @@ def settled(
 
 
 def idle(
-    model: nn.Module, cells: Cells, kept: Tensor, x: Tensor, empty: Collection[str]
+    model: nn.Module,
+    modules: dict[str, nn.Module],
+    cells: Cells,
+    kept: Tensor,
+    x: Tensor,
+    empty: Collection[str],
 ) -> Tensor:
     """Channels of one site that carry nothing, bool, of those still ``kept``.
 
     Their constants are moved into the network's biases.  Every layer that makes channels keeps one,
     unless it may become ``empty``.
     """
-    modules = dict(model.named_modules())
     reads, makes = sides(cells, modules)
     unread = ~touched(cells.shape, {n: (at, used(modules[n], 1)) for n, at in reads.items()})
     unmade = ~touched(cells.shape, {n: (at, used(modules[n], 0)) for n, at in makes.items()})

@@ -270,14 +270,15 @@ def arrivals(
     One pass with NaNs in the units' outputs, each by a code of its own, while every layer that makes
     channels gives zeros (``couplings``).
     """
-    code, seen, shapes = codes(len(units)), Arrivals(), output_shapes(model, pixels)
+    code, shapes = codes(len(units)), output_shapes(model, pixels)
+    seen = Arrivals(len(code))
 
     def mark(number: int, own: Tensor, past: list[Tensor]) -> Tensor:
         bad = code[:, number].to(own.device).view(-1, *[1] * (own.ndim - 1))
         return torch.where(bad, torch.nan, torch.zeros_like(own))
 
     x = torch.zeros(len(code), *pixels, device=device_of(model))
-    with inference(model), probed(model, shapes, LOGITS, seen), Joining(units, mark, first=False):
+    with inference(model), probed(model, shapes, {}, seen), Joining(units, mark, first=False):
         try:
             logits = model(x)
         except (RuntimeError, ValueError, IndexError) as error:

@@ -8,7 +8,7 @@ from networks import seeded
 from torch import nn
 from torchvision import models
 
-from mint_cli.model.resnet56 import resnet56
+from mint_cli.model.resnet_cifar import resnet_cifar
 from mint_cli.network.layers import inference
 from mint_cli.network.units import Joining, find, gone, maps, modules_of
 
@@ -51,7 +51,7 @@ def test_channels_that_several_concatenations_read_are_one_unit():
 
 
 def test_resnet56_has_its_27_units_those_that_change_shapes_among_them():
-    units = find(resnet56((3, 32, 32), 10).eval(), (3, 32, 32)).units
+    units = find(resnet_cifar((3, 32, 32), 10, depth=56, bottleneck=False).eval(), (3, 32, 32)).units
     assert [unit.name for unit in units] == [f"conv{i}" for i in range(2, 56, 2)]
     assert [len(unit.parameters) for unit in units] == [6] * 27
     assert [unit.shape for unit in units[8:10]] == [(16, 32, 32), (32, 16, 16)]
