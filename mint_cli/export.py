@@ -84,9 +84,12 @@ def stored(record: dict[str, Any], run: Path):
 
     stage = "shrink" if record["artifacts"].get("shrink") else "retrain"
     store = Path(record["config"]["store"])
-    folder = store / stage / record["artifacts"][stage]
-    if not folder.is_dir():
-        here = f"the store {store} no longer holds the network of {run}"
+    starts = (Path(), *run.resolve().parents)  # where a relative store may begin
+    places = (start / store / stage / record["artifacts"][stage] for start in starts)
+    folder = next((place for place in places if place.is_dir()), None)
+    if folder is None:
+        looked = "" if store.is_absolute() else " (looked for here and in the folders above the run)"
+        here = f"the store {store} no longer holds the network of {run}{looked}"
         raise DataError(f"{here}; the same command makes it again")
     try:
         return load(folder)

@@ -104,10 +104,13 @@ class Estimate:
     """A score, larger = keep, and two estimates from disjoint halves of the splits or samples (None: no randomness).
 
     All have the shape of the site's cells; an estimator's have (child groups, parent groups).
+    ``additive`` says that a score is a loss a weight, which adds up over weights, cells and sites:
+    then a budget in another unit ranks cells by their loss a unit of it.
     """
 
     score: Tensor
     halves: tuple[Tensor, Tensor] | None = None
+    additive: bool = False
 
 
 def checked_by(check: Callable[..., None]) -> Callable[[Callable], Callable]:
