@@ -17,8 +17,9 @@ from mint_cli.training.loop import predict
 from mint_cli.training.recipe import Recipe
 
 RECIPE = Recipe(
-    epochs=4, batch_size=32, learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3, decay="step",
-    milestones=[2], gamma=0.1, warmup=0, label_smoothing=0.0, precision="float32", compile=False,
+    epochs=4, batch_size=32, learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3,
+    decay="step", milestones=[2], gamma=0.1, warmup=0, label_smoothing=0.0, precision="float32",
+    compile=False,
 )  # fmt: skip
 
 
