@@ -106,7 +106,7 @@ def compare(
         order = [0, i]
 
         def own(order=order) -> None:
-            train_epoch(model, optimiser, images, recipe, order, 0, [])
+            train_epoch(model, optimiser, images, recipe, order, 0, [], im.views)
 
         ours.append(seconds(own, device) / steps)
         plain.append(seconds(lambda: bare(model, optimiser, images, recipe), device) / steps)

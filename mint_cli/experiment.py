@@ -63,6 +63,11 @@ class Experiment:
                 raise SettingError("sparsity", f"must be a number for allocation {name}", "null")
 
     @property
+    def training(self) -> Recipe | None:
+        """How stage train trains; None where all weights come from a checkpoint."""
+        return self.train if self.checkpoint is None or self.checkpoint.new else None
+
+    @property
     def network(self) -> Network:
         return Network(self.data, self.model, self.seed, self.threads)
 
@@ -123,7 +128,7 @@ class Plan(NamedTuple):
 
 def plan(e: Experiment) -> Plan:
     """The steps of the experiment, none of them taken."""
-    first = current = step(train, e.network, e.checkpoint, None if e.checkpoint else e.train)
+    first = current = step(train, e.network, e.checkpoint, e.training)
     rounds = []
     for number, budget in enumerate(e.budgets, 1):
         scores = step(score, e.network, e.sites, e.criterion, e.seed, number, current) if e.scored else None

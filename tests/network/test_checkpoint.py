@@ -242,6 +242,134 @@ def test_a_public_file_for_other_classes_is_refused_by_shape():
         start(path, model=resnet56((3, 32, 32), 100))
 
 
+# What starts anew on purpose.
+
+
+def load_new(path, *new, match="name", model=None, zeros=False):
+    model = model or network(1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    report = load(Checkpoint.of(str(path), None, match, zeros, new), model)
+    fresh = {n for n, v in model.state_dict().items() if torch.equal(v, before[n])}
+    return model, report, {n for n in fresh if not n.startswith(("input_", "norm."))}
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("classes", [2, 5, None])
+def test_a_new_classifier_keeps_its_weights_whatever_the_file_has_there(tmp_path, prefix, classes):
+    theirs = plain(network(out=nn.Linear(16, classes or 2)).state_dict())
+    if classes is None:  # features only
+        theirs = OrderedDict((n, v) for n, v in theirs.items() if not n.startswith("out."))
+    torch.save(prefixed(prefix, theirs), tmp_path / "x.pth")
+    model, report, fresh = load_new(tmp_path / "x.pth", "out")
+    assert fresh == {"out.weight", "out.bias"} and torch.equal(model.fc1.weight, theirs["fc1.weight"])
+    assert report.matched.startswith("10 tensors by name") and report.matched.endswith("; out anew")
+
+
+def test_patterns_name_several_modules_and_all_below(tmp_path):
+    torch.save(plain(network().state_dict()), tmp_path / "x.pth")
+    fresh = load_new(tmp_path / "x.pth", "fc*", "out")[2]
+    assert fresh == {f"{m}.{p}" for m in ("fc1", "fc2", "out") for p in ("weight", "bias")}
+
+
+@pytest.mark.parametrize("match", ["name", "position"])
+def test_by_position_the_places_of_what_is_new_may_be_taken_or_missing(tmp_path, match):
+    state = foreign(network(out=nn.Linear(16, 5)).state_dict())
+    for name in (None, "head.bias", "head.weight"):
+        state.pop(name, None)
+        torch.save(state, tmp_path / "x.pth")
+        if name == "head.bias" or match == "name":
+            with pytest.raises(SettingError, match="^checkpoint must name a file that fits"):
+                load_new(tmp_path / "x.pth", "out", match=match)
+        else:
+            model, _, fresh = load_new(tmp_path / "x.pth", "out", match=match)
+            assert fresh == {"out.weight", "out.bias"}
+            assert torch.equal(model.fc2.weight, state["b.weight"])
+
+
+def test_all_that_is_not_new_must_fit_as_ever(tmp_path):
+    state = plain(network(fc1=nn.Linear(16, 9)).state_dict())
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(SettingError, match=r"fc1.weight \(16, 16\) but .* fc1.weight \(9, 16\)"):
+        load_new(tmp_path / "x.pth", "out")
+    torch.save(state | {"more.weight": torch.ones(2)}, tmp_path / "x.pth")
+    with pytest.raises(SettingError, match="it has more.weight"):
+        load_new(tmp_path / "x.pth", "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "new", "advice"),
+    [
+        (lambda s: s.update({"out.weight": torch.ones(5, 16)}), (), "[out]"),
+        (lambda s: [s.pop(n) for n in list(s) if n.startswith("out.")], (), "[out]"),
+        (lambda s: [s.pop(n) for n in list(s) if n.startswith("fc2.")], ("out",), "[out,fc2]"),
+    ],
+)
+def test_a_refusal_says_what_to_type_to_start_a_module_anew(tmp_path, change, new, advice):
+    state = plain(network().state_dict())
+    change(state)
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(SettingError) as error:
+        load_new(tmp_path / "x.pth", *new)
+    assert f"; checkpoint_new={advice} starts" in str(error.value)
+    load_new(tmp_path / "x.pth", *advice[1:-1].split(","))  # and it does
+
+
+def test_the_largest_module_of_which_nothing_fits_is_advised(tmp_path):
+    def nested(classes):
+        head = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Linear(8, classes))
+        layers = OrderedDict(conv=nn.Conv2d(3, 4, 3), head=head)
+        return normalise_inputs(nn.Sequential(layers), (0.0,) * 3, (1.0,) * 3)
+
+    state = plain(nested(2).state_dict())
+    torch.save({n: v for n, v in state.items() if n.startswith("conv")}, tmp_path / "x.pth")
+    with pytest.raises(SettingError, match=r"checkpoint_new=\[head\] starts"):
+        load_new(tmp_path / "x.pth", model=nested(2))
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(SettingError, match=r"checkpoint_new=\[head.2\] starts"):
+        load_new(tmp_path / "x.pth", model=nested(3))
+
+
+def test_another_network_altogether_is_not_advised_to_start_anew(tmp_path):
+    torch.save({"conv.weight": torch.ones(4, 3, 3, 3), "x.bias": torch.ones(1)}, tmp_path / "x.pth")
+    with pytest.raises(SettingError, match="it lacks conv.bias") as error:
+        load_new(tmp_path / "x.pth")
+    assert "checkpoint_new" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("new", "words"),
+    [
+        ("aut", "must name modules with weights, not aut; did you mean out?"),
+        ("flat", "must name modules with weights, not flat"),
+        ("*", "leaves nothing that the file could give"),
+    ],
+)
+def test_a_module_that_is_not_there_is_told_with_the_nearest(tmp_path, new, words):
+    torch.save(network().state_dict(), tmp_path / "x.pth")
+    with pytest.raises(SettingError) as error:
+        load_new(tmp_path / "x.pth", new)
+    assert f"checkpoint_new {words}" in str(error.value)
+
+
+def test_zeros_of_what_is_new_are_none_to_keep(tmp_path):
+    theirs, model = network(), network(1)
+    for m in (theirs.fc1, model.out):
+        nn.init.zeros_(m.weight)
+    torch.save(theirs.state_dict(), tmp_path / "x.pth")
+    report = load_new(tmp_path / "x.pth", "out", model=model, zeros=True)[1]
+    assert set(report.masks) == {"fc1.weight"}
+
+
+def test_a_key_knows_what_is_new_and_is_as_before_where_nothing_is(tmp_path):
+    torch.save(network().state_dict(), tmp_path / "x.pth")
+    one, two, none = (
+        describe(Checkpoint.of(tmp_path / "x.pth", None, "name", False, new))
+        for new in (["out"], ["fc2"], [])
+    )
+    assert one != two and one != none
+    assert set(none["Checkpoint"]) == {"sha256", "key", "match", "zeros"}
+
+
 # What does not fit.
 
 
