@@ -10,12 +10,13 @@ import pytest
 import torch
 from channels import filter_cells, some
 from commandline import ONE_THREAD, mint_run
-from networks import resnet56, seeded
+from networks import seeded
 
 import mint_cli
 from mint_cli import export as ex
 from mint_cli.dataset.digits import digits
 from mint_cli.errors import DataError
+from mint_cli.model.resnet_cifar import resnet_cifar
 from mint_cli.network.layers import normalise_inputs
 from mint_cli.network.surgery import indices, narrow
 
@@ -100,9 +101,9 @@ def test_an_onnx_file_has_the_recorded_accuracy(run, finished, tmp_path):
 
 
 def residual_network():
-    """A network of 56 layers' shape with a few channels of a block taken out."""
-    model = resnet56((3, 16, 16), 10)
-    model = normalise_inputs(seeded(lambda: model), (0.5,) * 3, (0.2,) * 3)
+    """A residual network without half of the channels inside its blocks."""
+    model = seeded(lambda: resnet_cifar((3, 16, 16), 10, depth=8, bottleneck=False))
+    model = normalise_inputs(model, (0.5,) * 3, (0.2,) * 3)
     cells = filter_cells(model, False, (3, 16, 16))
     narrow(model, *indices(cells, some(cells)))
     return model.eval()
