@@ -66,7 +66,7 @@ def export(run: Path, kind: str, output: Path | None, model: Callable | None = N
     from mint_cli import packed
     from mint_cli.stage.common import part
 
-    parts = (part(name, artifact) for name in ("state", "rows", "columns"))
+    parts = (part(name, artifact) for name in ("state", "rows", "columns", "gone"))
     content = packed.pack(about, *parts)
     if kind == "packed":
         written(path, content)

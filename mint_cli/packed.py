@@ -9,8 +9,12 @@ import importlib
 import inspect
 import json
 import math
+<<<<<<< HEAD
 from collections.abc import Callable
 from copy import deepcopy
+=======
+from collections.abc import Callable, Iterable
+>>>>>>> units
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +34,10 @@ MODELS = "mint_cli.model."  # the only modules that a file may name
 SPARSE = 0.1  # share of zeros from which on kept values and bits take less than all values
 
 
-def pack(about: dict[str, Any], state: Tensors, rows: Tensors, columns: Tensors) -> bytes:
-    """The content of a packed file.
+def pack(
+    about: dict[str, Any], state: Tensors, rows: Tensors, columns: Tensors, gone: Iterable[str] = ()
+) -> bytes:
+    """The content of a packed file; ``gone`` names modules of units that were taken out.
 
     ``about`` says how to build the network (``model``, ``settings``, ``shape``, ``classes``).
     Tensors with zeros are held as their other values and one bit an element, or one bit for every
@@ -51,7 +57,7 @@ def pack(about: dict[str, Any], state: Tensors, rows: Tensors, columns: Tensors)
     for side, chosen in (("rows", rows), ("columns", columns)):
         held |= {f"{side}/{name}": bits_of(own) for name, own in chosen.items()}
         sizes[side] = {name: len(own) for name, own in chosen.items()}
-    header = {"format": FORMAT, **about, "shapes": shapes, **sizes}
+    header = {"format": FORMAT, **about, "shapes": shapes, **sizes, "gone": list(gone)}
     return save(held, {"mint": json.dumps(header)})
 
 
@@ -129,6 +135,7 @@ def rebuilt(header: dict[str, Any], held: Tensors, model: Own | None) -> nn.Modu
         for side in ("rows", "columns")
     )
     surgery.narrow(built, *sides)
+    surgery.drop(built, [str(name) for name in header.get("gone", [])])
     wanted, shapes = built.state_dict(), header["shapes"]
     for name in wanted.keys() | shapes.keys():
         if name not in wanted or name not in shapes or list(wanted[name].shape) != shapes[name][0]:

@@ -24,7 +24,7 @@ An estimator's samples lie on the network's device, group labels and the estimat
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -93,10 +93,15 @@ class Cells:
 
     ``labels`` says of every leading element of each parameter which cell it belongs to, int32, an
     index into the flattened ``shape``, −1 none.  Sizes, masks and surgery all follow from it.
+    ``reads`` labels in the same way columns of layers and entries of norms that read what the cells
+    make, where an element may belong to another cell as well: they go with it and count nothing.
     """
 
     shape: tuple[int, ...]
     labels: Tensors
+    reads: Tensors = field(default_factory=dict)
+    names: tuple[str, ...] = ()  # of the cells, where they have any
+    fixed: dict[str, str] = field(default_factory=dict)  # what cannot go as a cell, and why
 
 
 @dataclass(frozen=True)

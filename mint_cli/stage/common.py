@@ -87,9 +87,13 @@ class Network:
         return model.eval()
 
     def rebuild(self, artifact: Artifact) -> nn.Module:
-        """The network of an artifact in evaluation mode, as small as it was left (``rows`` and ``columns`` of modules)."""
+        """The network of an artifact in evaluation mode, as small as it was left.
+
+        ``rows`` and ``columns`` of modules, and which modules are ``gone``.
+        """
         model = self.build()
         surgery.narrow(model, part("rows", artifact), part("columns", artifact))
+        surgery.drop(model, part("gone", artifact))
         model.load_state_dict(part("state", artifact))
         return model
 
