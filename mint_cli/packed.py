@@ -9,12 +9,8 @@ import importlib
 import inspect
 import json
 import math
-<<<<<<< HEAD
-from collections.abc import Callable
-from copy import deepcopy
-=======
 from collections.abc import Callable, Iterable
->>>>>>> units
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
