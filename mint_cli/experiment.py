@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import zlib
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,7 +67,7 @@ class Experiment:
         """How stage train trains; None where all weights come from a checkpoint."""
         return self.train if self.checkpoint is None or self.checkpoint.new else None
 
-    @property
+    @cached_property
     def network(self) -> Network:
         return Network(self.data, self.model, self.seed, self.threads)
 

@@ -14,6 +14,7 @@ have no Python defaults.  A plug-in is a function and a YAML.
 | compensation | ``(model, cells, kept, gone, images, rng, /, *, …) -> (Kept, Tensors)``          |
 | schedule     | ``(sparsity, /, *, …) -> list[float]``: the sparsity asked for after every round |
 
+A data set may name settings that change no result, as where pixels are kept, in ``indifferent``.
 ``cells`` is ``dict[site, Cells]``.  A plug-in may carry ``check``, a function with the same settings
 that raises ``SettingError`` before any work: of a criterion or compensation ``check(layers, cells,
 labels, /, *, …)``, of an estimator ``check(rows, /, *, …)``; it is attached by ``checked_by``.

@@ -17,6 +17,7 @@ from mint_cli.network.layers import apply_masks, inference, spread, weight_count
 from mint_cli.network.observe import reestimate_batch_norm
 from mint_cli.protocol import Cells, Images, Kept, Masks, Tensors
 from mint_cli.solver.progress import kept_by
+from mint_cli.solver.rows import solved_layers
 from mint_cli.stage.budget import Budget, Ledger
 from mint_cli.stage.common import Network, Result, Sites, part, prefixed, stream
 from mint_cli.store import Artifact, Context
@@ -52,7 +53,7 @@ def prune(
     model = model.to(context.device, memory_format=torch.channels_last)
     rng = np.random.default_rng(stream(seed, "prune", round))
     train_images = im.to(network.data.splits.train, context.device)
-    with kept_by(context.scratch.once):
+    with kept_by(context.scratch.once, len(solved_layers(model, cells))):
         kept, changed = compensation(model, cells, kept, gone, train_images, rng)
     model.load_state_dict(model.state_dict() | changed)
     masks = {name: mask for name, mask in ce.masks_of(cells, kept).items() if name in parameters}

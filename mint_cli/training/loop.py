@@ -17,7 +17,6 @@ from mint_cli.protocol import Images, Masks, Tensors
 from mint_cli.store import Context
 from mint_cli.training.recipe import Recipe, learning_rate
 
-
 Views = Callable[[Images, list[Tensor], im.Draws], Iterator[Tensor]]  # as ``images.views``
 
 
