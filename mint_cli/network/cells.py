@@ -92,6 +92,13 @@ def is_coupled(cells: Cells) -> bool:
     return len(cells.shape) == 1
 
 
+def check_filters(cells: dict[str, Cells]) -> None:
+    """SettingError for cells that are no whole channels."""
+    if not all(is_coupled(own) for own in cells.values()):
+        bound = "must be filters: the score is one of whole channels, as their readers see them"
+        raise SettingError("granularity", bound)
+
+
 def parameters_of(model: nn.Module, cells: Cells) -> Tensors:
     """The weights that the cells are of, by name: parameters of two and more axes, no biases and no norms."""
     parameters = dict(model.named_parameters())
