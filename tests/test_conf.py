@@ -35,6 +35,7 @@ SHARED = {
 }  # modules that are no plug-in
 
 PRUNERS = {("criterion", "conditional_information"): "gmi", ("criterion", "within"): "l1_within"}
+PRUNERS[("criterion", "costed")] = "molchanov"
 
 
 def option(folder: str) -> list[str]:

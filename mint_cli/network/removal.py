@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mint_cli.errors import DataError
 from mint_cli.network.idle import sides
 from mint_cli.network.layers import inference, weighted_layers
-from mint_cli.network.observe import outputs_of
+from mint_cli.network.observe import Passage, outputs_of
 from mint_cli.network.replay import Walk
 from mint_cli.protocol import Cells
 
@@ -47,6 +47,7 @@ class Removals:
         self.sizes = {site: prod(own.shape) for site, own in cells.items()}
         self.walk = Walk(model, list(self.modules), still=True)
         self.calls = self.walk.taped(self.rows).calls
+        self._seen: tuple[str, Passage] | None = None
 
     def in_order(self) -> list[str]:
         """The sites, those that a pass reads first coming first.
@@ -84,7 +85,7 @@ class Removals:
         size, reads = self.sizes[site], self.readers[site]
         losses, right = (one.repeat(size, 1) for one in self.dense())
         with inference(self.model):
-            seen = self.walk.passage(self.first(site), 0, 1, self.rows)
+            seen = self.seen(self.first(site))
             entering = seen.entering[: self.count]
             alive = torch.ones(size, dtype=torch.bool)
             if len(reads) == 1:
@@ -97,6 +98,12 @@ class Removals:
                 losses[chosen], right[chosen] = one.view(shape).cpu(), other.view(shape).cpu()
                 note(len(chosen))
         return losses, right
+
+    def seen(self, layer: str) -> Passage:
+        """What enters and leaves a layer; sites that have their first reader in common see it once."""
+        if self._seen is None or self._seen[0] != layer:
+            self._seen = (layer, self.walk.passage(layer, 0, 1, self.rows))
+        return self._seen[1]
 
     def logits(self, site: str, entering: Tensor, leaving: Tensor, chosen: Tensor) -> Tensor:
         """Logits of the copies of the images, each without one of the ``chosen`` channels.
@@ -141,8 +148,10 @@ def judged(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def share_of(module: nn.Module, entering: Tensor, columns: Tensor) -> Tensor:
-    """What a layer's output holds of some of the channels that enter it."""
+    """What a layer's output holds of some of the channels that enter it; 0 of none."""
     columns = columns.to(entering.device)
+    if not len(columns):
+        return entering.new_zeros(())
     if isinstance(module, nn.Linear):
         return nn.functional.linear(entering[..., columns], module.weight[:, columns])
     return module._conv_forward(entering[:, columns], module.weight[:, columns], None)
