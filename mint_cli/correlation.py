@@ -24,7 +24,7 @@ class Correlation:
 
 
 def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Spearman's correlation of every row of two (rows, cells) arrays; NaN where either is constant."""
+    """Spearman's correlation of every row of two (rows, cells) arrays; NaN if one is constant."""
     ranks = [rankdata(side, axis=1) for side in (first, second)]
     a, b = (side - side.mean(1, keepdims=True) for side in ranks)
     size = np.sqrt((a * a).sum(1) * (b * b).sum(1))
@@ -38,8 +38,9 @@ def correlations(
     """Rank correlation of scores with a reference in three ways, by their names.
 
     ``per_layer``: the mean over sites of the correlation inside each, sites that are constant left
-    out; ``all_layers``: of all cells together; ``normalised``: so after a site's scores were divided
-    by their root sum of squares.  Intervals: cells drawn with replacement inside every site.
+    out; ``all_layers``: of all cells together; ``normalised``: so after a site's scores were
+    divided by their root sum of squares.  Intervals: cells are drawn with replacement
+    inside every site.
     """
     draws = {site: chosen(len(own), resamples, rng) for site, own in scores.items()}
     scaled = {site: own / max(np.sqrt((own**2).sum()), 1e-300) for site, own in scores.items()}

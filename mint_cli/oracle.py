@@ -30,7 +30,9 @@ CRITERIA = (
     *("taylor_activation", "taylor_weight", "taylor", "l1", "elimination", "random"),
 )
 FILTERS = "granularity@pruner.granularity=filters"
-INTERRUPTED = "interrupted; what is finished stays in the store, the same command goes on from there"
+INTERRUPTED = (
+    "interrupted; what is finished stays in the store, the same command goes on from there"
+)
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,9 @@ def measured(steps: list[Step], order: list[str], store: Store) -> Measured:
 
     def joined(kind: str) -> Sites:
         every = {site: [f.tensors[f"{kind}/{site}"] for f in found] for site in ("dense", *order)}
-        return {s: np.concatenate([np.asarray(t.double()) for t in own], -1) for s, own in every.items()}
+        return {
+            s: np.concatenate([np.asarray(t.double()) for t in own], -1) for s, own in every.items()
+        }
 
     return Measured(joined("losses"), joined("right"), sum(part.seconds for part in found))
 
@@ -122,7 +126,9 @@ def study(settings: list[str], names: list[str], images: int, resamples: int, ou
         "resamples": resamples,
         "seconds": {"oracle": found.seconds, **seconds},
         "criteria": {name: describe(own) for name, own in criteria.items()},
-        "config": {k: v for k, v in job.settings.items() if k not in ("pruner", "schedule", "store")},
+        "config": {
+            k: v for k, v in job.settings.items() if k not in ("pruner", "schedule", "store")
+        },
         "skip": e.skip,
         "granularity": describe(e.granularity),
         "environment": machine.environment(job.device),
@@ -182,7 +188,9 @@ def options(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="mint-oracle", description=__doc__.partition(": ")[2])
     add = parser.add_argument
-    add("settings", nargs="*", metavar="KEY=VALUE", help="as of mint-run: network, data, checkpoint")
+    add(
+        "settings", nargs="*", metavar="KEY=VALUE", help="as of mint-run: network, data, checkpoint"
+    )
     add("--images", type=int, default=1000, help="training images that losses are measured on")
     add("--criteria", default=",".join(CRITERIA), help="pruners whose criteria are compared: a,b,…")
     add("--resamples", type=int, default=1000, help="of the maps, for the intervals")

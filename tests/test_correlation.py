@@ -42,7 +42,9 @@ def test_an_interval_holds_the_value_and_is_narrower_with_more_cells():
     def width(count):
         rng = RNG(2)
         truth = rng.random(count)
-        own = correlations({"a": truth + rng.random(count)}, {"a": truth}, 200, RNG(0))["all_layers"]
+        own = correlations({"a": truth + rng.random(count)}, {"a": truth}, 200, RNG(0))[
+            "all_layers"
+        ]
         assert own.low < own.value < own.high
         return own.high - own.low
 

@@ -15,7 +15,9 @@ SETTINGS += ["pruner.samples_per_class=10", "schedule.train.precision=float32"]
 
 def run(folder, *more, criteria="taylor_activation,min_weight,random", images=30):
     options = ["--criteria", criteria, "--images", str(images), "--resamples", "20"]
-    return main([*SETTINGS, f"store={folder / 'store'}", *options, "--out", str(folder / "out"), *more])
+    return main(
+        [*SETTINGS, f"store={folder / 'store'}", *options, "--out", str(folder / "out"), *more]
+    )
 
 
 def test_it_measures_scores_and_writes_a_record_a_page_a_list_and_a_plot(tmp_path, capsys):
@@ -23,7 +25,12 @@ def test_it_measures_scores_and_writes_a_record_a_page_a_list_and_a_plot(tmp_pat
     out = tmp_path / "out"
     record = json.loads((out / "oracle.json").read_text())
     assert record["oracle"]["maps"] == 20 and record["oracle"]["images"] == 30
-    assert list(record["correlations"]) == ["taylor_activation", "min_weight", "random", "oracle_loss"]
+    assert list(record["correlations"]) == [
+        "taylor_activation",
+        "min_weight",
+        "random",
+        "oracle_loss",
+    ]
     assert record["correlations"]["taylor_activation"]["all_layers"]["value"] > 0.5
     assert capsys.readouterr().out.strip() == (out / "oracle.md").read_text().strip()
     with (out / "maps.csv").open() as lines:

@@ -32,7 +32,7 @@ def activation_std(
 
 
 def totals(layer: str, entering: Tensor) -> Tensor:
-    """Sums of every input and of its square, (2, in); squares about the image's own mean are stable."""
+    """Sums of every input and of its square, (2, in), by each image's own mean: it is stable."""
     means, positions = entering.mean(2).double(), entering.shape[2]
     squares = entering.var(2, correction=0).double() + means.square()
     return positions * torch.stack([means.sum(0), squares.sum(0)])

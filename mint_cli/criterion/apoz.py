@@ -24,8 +24,8 @@ def apoz(
 ) -> dict[str, Estimate]:
     """Share of a channel's activations that are above 0, over images and positions: 1 − APoZ.
 
-    As its readers see it, so after pooling where that comes first; plain pixels; ``normalise`` as in
-    l1.  DataError where a layer reads negative values: no ReLU comes before it.
+    As its readers see it, so after pooling where that comes first; plain pixels; ``normalise`` as
+    in l1.  DataError where a layer reads negative values: no ReLU comes before it.
     """
     settings = (samples_per_class, batch_size, normalise)
     return statistic(model, cells, images, rng, *settings, positive, share)

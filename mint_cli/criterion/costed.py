@@ -48,11 +48,15 @@ def costed(
     normalise: bool,
     cost: float,
 ) -> dict[str, Estimate]:
-    """Score of ``base`` − ``cost`` × million multiply-accumulates an image of all that the channel is in.
+    """Score of ``base`` − ``cost`` × million multiply-accumulates that the channel takes part in.
 
-    ``normalise`` divides each site's scores by their root sum of squares before.
+    They are those of one image.  ``normalise`` divides each site's scores by their root sum of
+    squares before.
     """
-    layers, parameters = record(model, tuple(images.pixels.shape[1:])), dict(model.named_parameters())
+    layers, parameters = (
+        record(model, tuple(images.pixels.shape[1:])),
+        dict(model.named_parameters()),
+    )
     scored, estimates = base(model, cells, images, rng), {}
     for site, own in cells.items():
         price = cost * cell_macs(layers, parameters, own) / MILLION

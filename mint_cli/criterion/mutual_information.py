@@ -41,11 +41,11 @@ def mutual_information(
     bins: int,
     normalise: bool,
 ) -> dict[str, Estimate]:
-    """H(activation) + H(class) − H(both) in nats, the activation being a channel's mean over positions.
+    """H(activation) + H(class) − H(both) in nats; activation: a channel's mean over positions.
 
-    Quantised into ``bins`` of as many images each, where values are not equal; frequencies stand for
-    probabilities, which biases all channels upwards by about (bins − 1)(classes − 1) / 2n.  Seen where
-    the channel is read, plain pixels; ``normalise`` as in l1.
+    Quantised into ``bins`` of as many images each, where values are not equal; frequencies stand
+    for probabilities, which biases all channels upwards by about (bins − 1)(classes − 1) / 2n.
+    Seen where the channel is read, plain pixels; ``normalise`` as in l1.
     """
     parts = im.halves(images, samples_per_class, rng)
     seen = [maps.image_means(model, cells, images, index, batch_size) for index in parts]

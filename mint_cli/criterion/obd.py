@@ -64,7 +64,8 @@ def obd(
         problem = rows.problem(walk, walk, name, surveyed, source)
         unit = float(surveyed.sensitivity.diagonal().mean())  # the metric's own is 1
         for site, layer in cut(problem, name, cells):
-            rise = unit * rises(layer, problem.module.weight.detach().flatten(1), resolved).flatten()
+            weight = problem.module.weight.detach().flatten(1)
+            rise = unit * rises(layer, weight, resolved).flatten()
             own = totals[site].view(-1)
             own[: len(rise)] += rise[: len(own)]
     weights = {site: total(own, parameters_of(model, own)) for site, own in cells.items()}

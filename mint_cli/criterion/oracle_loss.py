@@ -1,4 +1,4 @@
-"""Change of the loss when a channel alone is removed (Molchanov et al. 2017): no estimate, measured."""
+"""Measured change of the loss when a channel alone is removed (Molchanov et al. 2017)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def oracle_loss(
     batch_size: int,
     normalise: bool,
 ) -> dict[str, Estimate]:
-    """Mean loss without a channel minus the mean loss with it, in nats; below 0 where it gets better.
+    """Mean loss without a channel minus the mean loss with it, in nats; below 0 if it gets better.
 
     Plain training images, ``batch_size`` of them for each of several channels in one pass;
     ``normalise`` as in l1.

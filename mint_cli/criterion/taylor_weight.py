@@ -1,4 +1,4 @@
-"""Squared first-order change of the loss when a channel goes, by its parameters (Molchanov et al. 2019)."""
+"""Squared first-order change of the loss by a channel's parameters (Molchanov et al. 2019)."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ def squared(
         with differentiable(parameters.values()), differentiated(), torch.enable_grad():
             loss = nn.functional.cross_entropy(model(x), labels)
             gradients = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
-        products = {n: p.detach() * g for (n, p), g in zip(parameters.items(), gradients, strict=True)}
+        products = {
+            n: p.detach() * g for (n, p), g in zip(parameters.items(), gradients, strict=True)
+        }
         for site, own in gates.items():
             found[site].append(summed(own, products).square())
     return {site: torch.stack(own) for site, own in found.items()}

@@ -63,10 +63,10 @@ def sums(
     batch_size: int,
     numbers: Numbers,
 ) -> Tensors:
-    """Sums over images, positions and readers of ``numbers`` of every channel: (1 + k, cells) a site.
+    """Sums of ``numbers`` over images, positions and readers: (1 + k, cells) a site.
 
-    ``numbers(layer, entering)`` makes of what enters a layer, (n, in, positions), its k sums for every
-    input, (k, in).  The first row counts the values that were summed.  Maps are not kept.
+    ``numbers(layer, entering)`` makes of what enters a layer, (n, in, positions), its k sums for
+    every input, (k, in).  The first row counts the values that were summed.  Maps are not kept.
     """
     read = owners(model, cells)
     found: Tensors = dict.fromkeys(cells, torch.zeros(()))
@@ -124,7 +124,7 @@ def passes(
 
 
 def changes(model: nn.Module, cells: dict[str, Cells], x: Tensor, labels: Tensor) -> Tensors:
-    """First-order change of every image's loss when a channel goes, over its positions: (n, cells) a site.
+    """First-order change of every image's loss when a channel goes: (n, cells) a site.
 
     Σ gradient × activation, of every reader the mean over positions, summed over readers; one
     backward pass.  float64, without its sign, which is minus.
@@ -165,8 +165,10 @@ def own_maps(model: nn.Module, names: list[str]) -> Iterator[Tensors]:
             handle.remove()
 
 
-def estimates(whole: Tensors, sides: tuple[Tensors, Tensors], normalise: bool) -> dict[str, Estimate]:
-    """Scores with those of two halves; ``normalise`` divides a site's by their root sum of squares."""
+def estimates(
+    whole: Tensors, sides: tuple[Tensors, Tensors], normalise: bool
+) -> dict[str, Estimate]:
+    """Scores with those of two halves; ``normalise`` gives a site's unit root sum of squares."""
     scaled = unit if normalise else (lambda score: score)
     return {
         site: Estimate(scaled(score), tuple(scaled(side[site]) for side in sides))

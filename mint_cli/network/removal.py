@@ -1,8 +1,9 @@
 """The loss of every image without one whole channel, for many channels a pass.
 
 A channel that is removed (``prune`` masks all that makes it and all that reads it) is missing where
-it is read, and nowhere else.  So a pass starts at the first layer that reads it: what lies before is
-computed once for all channels of a site, and that layer's output once but for the channel's share.
+it is read, and nowhere else.  So a pass starts at the first layer that reads it: what lies before
+is computed once for all channels of a site, and that layer's output once but for the channel's
+share.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ COPIES = 8  # channels that are removed in one pass, each from a copy of the ima
 
 
 class Removals:
-    """The losses of a batch of images without each channel, site after site, in the network's order.
+    """The losses of a batch of images without each channel, site after site.
 
-    ``x`` are pixels (n, c, h, w), ``labels`` (n,), ``channels`` how many are removed in one pass, each
-    from a copy of the images.  Memory: that of a pass of n · channels rows, and its cut.
+    ``x`` are pixels (n, c, h, w), ``labels`` (n,), ``channels`` how many are removed in one pass,
+    each from a copy of the images.  Sites are taken ``in_order``.
+    Memory: that of a pass of n · channels rows, and its cut.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class Removals:
     def without(
         self, site: str, note: Callable[[int], None] = lambda count: None
     ) -> tuple[Tensor, Tensor]:
-        """Losses and right answers without every channel of the site, (channels, n) each, on the CPU.
+        """Losses and right answers without each channel of a site, (channels, n), on the CPU.
 
         ``note`` is called with the number of channels that are done.  A channel that is 0 on all
         images where it is read costs no pass.
@@ -89,7 +91,9 @@ class Removals:
             entering = seen.entering[: self.count]
             alive = torch.ones(size, dtype=torch.bool)
             if len(reads) == 1:
-                alive = alive_in(self.modules[self.first(site)], entering, reads[self.first(site)], size)
+                alive = alive_in(
+                    self.modules[self.first(site)], entering, reads[self.first(site)], size
+                )
             note(int((~alive).sum()))
             for chosen in alive.nonzero()[:, 0].split(self.channels):
                 logits = self.logits(site, entering, seen.leaving, chosen)
@@ -100,7 +104,7 @@ class Removals:
         return losses, right
 
     def seen(self, layer: str) -> Passage:
-        """What enters and leaves a layer; sites that have their first reader in common see it once."""
+        """What enters and leaves a layer; sites that it reads first see it once."""
         if self._seen is None or self._seen[0] != layer:
             self._seen = (layer, self.walk.passage(layer, 0, 1, self.rows))
         return self._seen[1]
@@ -108,7 +112,7 @@ class Removals:
     def logits(self, site: str, entering: Tensor, leaving: Tensor, chosen: Tensor) -> Tensor:
         """Logits of the copies of the images, each without one of the ``chosen`` channels.
 
-        ``entering`` (n, …) and ``leaving`` (all copies) are those of the first layer that reads them.
+        ``entering`` (n, …) and ``leaving`` (all copies) are the first reader's.
         """
         first, later = self.first(site), dict(self.readers[site])
         owner, module, output = later.pop(first), self.modules[first], leaving.clone()

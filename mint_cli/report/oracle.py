@@ -92,8 +92,8 @@ def scatter(
 ) -> None:
     """A panel a criterion: every map at its score and its absolute loss change, colour by depth.
 
-    Axes are logarithmic, with what is 0 at the lowest other value; those of scores that go below 0 or
-    span little are linear.
+    Axes are logarithmic, with what is 0 at the lowest other value; those of scores that go below 0
+    or span little are linear.
     """
     down = -(-len(scores) // ACROSS)
     figure_ = Figure(figsize=(3.2 * ACROSS, 2.9 * down), layout="constrained")

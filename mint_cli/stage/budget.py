@@ -29,7 +29,8 @@ class Ledger:
         if of == "cells":
             return {site: torch.ones(own.shape, dtype=torch.int64) for site, own in cells.items()}
         if of == "macs":
-            return {s: cost.cell_macs(self.layers, self.parameters, own) for s, own in cells.items()}
+            known = (self.layers, self.parameters)
+            return {site: cost.cell_macs(*known, own) for site, own in cells.items()}
         counted = self.parameters if of == "parameters" else self.weights
         return {site: ce.sizes(own, self.parameters, counted) for site, own in cells.items()}
 

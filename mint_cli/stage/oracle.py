@@ -26,13 +26,15 @@ def oracle(
     dense: Artifact,
     context: Context,
 ) -> Result:
-    """Loss of every image, and whether it is right, without every channel: (channels, images) a site.
+    """Loss of every image, and whether it is right, without each channel: (channels, images) a site.
 
-    ``first`` to ``last`` number the images in an order that the seed draws, so that further parts add
-    images to those of earlier ones; plain pixels, never test images.  ``dense`` are losses and right
-    answers of the network with nothing removed, (images,).
+    ``first`` to ``last`` number the images in an order that the seed draws, so that further parts
+    add images to those of earlier ones; plain pixels, never test images.  ``dense`` are losses and
+    right answers of the network with nothing removed, (images,).
     """
-    model = network.build(part("state", dense)).to(context.device, memory_format=torch.channels_last)
+    model = network.build(part("state", dense)).to(
+        context.device, memory_format=torch.channels_last
+    )
     cells = sites.cells(network)
     check_filters(cells)
     images = network.data.splits.train

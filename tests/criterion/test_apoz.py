@@ -7,8 +7,8 @@ from channels import filter_cells
 from networks import seeded
 from torch import nn
 
-from mint_cli.errors import DataError
 from mint_cli.criterion.apoz import apoz
+from mint_cli.errors import DataError
 
 
 @pytest.fixture

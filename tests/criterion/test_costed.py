@@ -39,7 +39,8 @@ def test_normalised_scores_have_unit_length_before_the_cost_and_halves_go_the_sa
         for part in (own.score, *own.halves):
             assert float(part.norm()) == pytest.approx(1)
     paid = scored(model, random, normalise=True, cost=1.0)["first"]
-    torch.testing.assert_close(scored(model, random, normalise=True)["first"].halves[0] - paid.halves[0], torch.full((6,), 0.004608).double())
+    price = scored(model, random, normalise=True)["first"].halves[0] - paid.halves[0]
+    torch.testing.assert_close(price, torch.full((6,), 0.004608).double())
 
 
 def test_a_negative_cost_other_cells_and_what_the_base_refuses_are_refused():

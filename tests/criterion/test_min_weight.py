@@ -23,8 +23,12 @@ def test_it_is_the_mean_square_of_the_rows_that_make_a_channel():
 
 def test_layers_that_make_one_channel_together_are_averaged_weight_by_weight():
     model = NETWORKS["residual"]()
-    (score,) = [e.score for site, e in scored(model, filter_cells(model)).items() if site != "inner"]
-    rows = [layer.weight.detach().double().square().flatten(1) for layer in (model.stem, model.outer)]
+    (score,) = [
+        e.score for site, e in scored(model, filter_cells(model)).items() if site != "inner"
+    ]
+    rows = [
+        layer.weight.detach().double().square().flatten(1) for layer in (model.stem, model.outer)
+    ]
     torch.testing.assert_close(score, torch.cat(rows, 1).mean(1))
 
 

@@ -44,7 +44,9 @@ def test_channels_score_what_their_means_say_of_the_class(images):
     score = mutual_information(model, cells, images, rng, **settings)["0"].score
     means = (images.pixels.float() / 255).mean((1, 2, 3)).double()[:, None]
     assert score[0] == 0
-    torch.testing.assert_close(score[1:2], information(means, images.labels, 4), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        score[1:2], information(means, images.labels, 4), rtol=1e-3, atol=1e-3
+    )
 
 
 def test_a_class_without_images_and_bins_without_are_refused():

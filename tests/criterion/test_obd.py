@@ -145,7 +145,7 @@ def test_more_images_than_there_are_and_fewer_rows_than_inputs_are_refused(model
 def test_a_whole_channel_is_what_all_its_readers_would_lose_and_costs_by_its_weights(
     model, images, resolved
 ):
-    """One reader judges them as blocks of all its outputs; a map that is flattened goes as a whole."""
+    """One reader judges them as blocks of all its outputs."""
     found = scored(model, images, channel_cells(model), resolved)
     alone = scored(model, images, block_cells(model, "2", "5", child=1), resolved)["2"].score[0]
     weights = {"made": 9, "read": 6 * 9}

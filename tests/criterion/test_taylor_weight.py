@@ -39,7 +39,9 @@ def test_without_norms_it_is_the_square_of_gradient_times_weights_and_biases(mod
     torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-12)
 
 
-def test_through_relu_it_is_the_square_of_the_change_by_activations_summed_over_positions(model, images):
+def test_through_relu_it_is_the_square_of_the_change_by_activations_summed_over_positions(
+    model, images
+):
     same = alike(images)
     cells = filter_cells(model, pixels=(1, 6, 6))
     change = maps.changes(model, cells, same.pixels[:1].float() / 255, same.labels[:1])["0"][0] * 36

@@ -16,7 +16,9 @@ from mint_cli.protocol import Cells, Images
 @pytest.fixture
 def model() -> nn.Module:
     """Two channels, of which a linear layer reads 2 × 2 positions each after ReLU."""
-    return seeded(lambda: nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3)))
+    return seeded(
+        lambda: nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3))
+    )
 
 
 @pytest.fixture
@@ -38,7 +40,9 @@ def test_sums_run_over_images_and_positions_whatever_the_batches(model, images, 
     count, total = maps.sums(model, cells, images, index, batch_size, activation_mean.totals)["0"]
     assert count.tolist() == [48, 48]
     torch.testing.assert_close(total, wanted.sum((0, 2)), rtol=1e-6, atol=1e-6)
-    count, total, square = maps.sums(model, cells, images, index, batch_size, activation_std.totals)["0"]
+    count, total, square = maps.sums(
+        model, cells, images, index, batch_size, activation_std.totals
+    )["0"]
     found = activation_std.deviation(total / count, square / count)
     torch.testing.assert_close(found, wanted.std((0, 2), correction=0), rtol=1e-5, atol=1e-7)
 
@@ -51,7 +55,7 @@ def test_image_means_have_a_row_an_image_in_the_order_of_the_index(model, images
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_changes_are_those_of_the_loss_when_a_channel_shrinks_where_it_is_read(name):
-    """By finite differences, times the positions of its one reader: readers of several have others."""
+    """By finite differences, times the positions of its one reader."""
     model = NETWORKS[name]().double()
     x = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     labels, step = torch.tensor([0, 1, 2]), 1e-6
@@ -79,7 +83,9 @@ def test_changes_are_those_of_the_loss_when_a_channel_shrinks_where_it_is_read(n
             slope = (before - losses()) / step
             module.weight.data.copy_(kept)
             positions = int(columns.sum()) * layers[reader].positions
-            torch.testing.assert_close(found[site][:, cell], slope / positions, rtol=1e-3, atol=1e-7)
+            torch.testing.assert_close(
+                found[site][:, cell], slope / positions, rtol=1e-3, atol=1e-7
+            )
 
 
 def test_what_two_layers_read_is_summed_over_both():
@@ -93,7 +99,11 @@ def test_what_two_layers_read_is_summed_over_both():
             return self.one(y) + self.other(y)
 
     model = seeded(Two)
-    cells, x, labels = filter_cells(model, pixels=(1, 2, 2)), torch.rand(5, 1, 2, 2), torch.tensor([0, 1, 0, 1, 1])
+    cells, x, labels = (
+        filter_cells(model, pixels=(1, 2, 2)),
+        torch.rand(5, 1, 2, 2),
+        torch.tensor([0, 1, 0, 1, 1]),
+    )
     found = maps.changes(model, cells, x, labels)["made"]
     made = model.made(x.flatten(1)).detach().requires_grad_()
     loss = nn.functional.cross_entropy(model.one(made) + model.other(made), labels, reduction="sum")

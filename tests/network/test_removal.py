@@ -71,7 +71,8 @@ def test_tied_channels_of_resnet56_are_removed_wherever_they_are_read_and_the_re
 
 def twins() -> nn.Module:
     """Nothing reads channel 1; channels 2 and 3 are one channel twice, read alike."""
-    model = seeded(lambda: nn.Sequential(conv(3, 5), nn.ReLU(), conv(5, 4), nn.ReLU(), nn.Flatten(), nn.Linear(256, 3)))
+    layers = [conv(3, 5), nn.ReLU(), conv(5, 4), nn.ReLU(), nn.Flatten()]
+    model = seeded(lambda: nn.Sequential(*layers, nn.Linear(256, 3)))
     with torch.no_grad():
         first, second = model[0], model[2]
         second.weight[:, 1] = 0.0
@@ -127,7 +128,8 @@ def test_a_network_that_reads_numbers_out_of_its_tensors_is_refused():
         return m.out(pooled(y / y.max().item()))
 
     model = seeded(lambda: Net(forward, first=conv(3, 4), out=nn.Linear(4, 3)))
-    cells = filter_cells(seeded(lambda: Net(lambda m, x: m.out(pooled(m.first(x))), first=conv(3, 4), out=nn.Linear(4, 3))))
+    plain = Net(lambda m, x: m.out(pooled(m.first(x))), first=conv(3, 4), out=nn.Linear(4, 3))
+    cells = filter_cells(plain.eval())
     with pytest.raises(DataError, match="reads numbers out of its tensors"):
         Removals(model, cells, images(5), LABELS, 2).in_order()
 

@@ -34,7 +34,9 @@ def record():
 def test_a_row_has_our_correlations_with_intervals_and_the_published_ones_beside(record):
     line = next(one for one in report.table(record).splitlines() if "taylor_activation" in one)
     assert line.startswith("| taylor_activation | .50 [.40, .60] | −.25 [−.35, −.15] | .50 [")
-    assert line.endswith("| .73 / .14 / .73 | .60 / .02 / .70 | .77 / .37 / .75 | .58 / .11 / .55 |")
+    assert line.endswith(
+        "| .73 / .14 / .73 | .60 / .02 / .70 | .77 / .37 / .75 | .58 / .11 / .55 |"
+    )
 
 
 def test_a_criterion_that_was_not_published_or_has_no_correlation_has_no_number(record):

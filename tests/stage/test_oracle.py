@@ -42,7 +42,9 @@ def test_every_map_has_the_loss_of_every_image_and_the_network_its_own(dense, co
 
 def test_parts_hold_other_images_of_one_order_that_the_seed_draws(dense, context):
     whole = taken(dense, context)[1]["index"]
-    assert whole == taken(dense, context, 0, 5)[1]["index"] + taken(dense, context, 5, 12)[1]["index"]
+    assert (
+        whole == taken(dense, context, 0, 5)[1]["index"] + taken(dense, context, 5, 12)[1]["index"]
+    )
     assert len(set(whole)) == 12 and whole != taken(dense, context, seed=1)[1]["index"]
 
 
