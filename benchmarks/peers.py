@@ -85,14 +85,15 @@ def ours(name: str, overrides: list[str], batch_norm_images: int) -> Row:
     experiment, store = found.experiment, Store(found.store, found.device)
     (only,) = plan(experiment).rounds
     pruned, small = store.get(only.prune), store.get(step(shrink, experiment.network, only.prune))
+    smaller = experiment.network.rebuild(small)
     scored = store.get(only.score).seconds if only.score else 0.0
     return {
         "library": "mint-cli",
         "method": name,
         "batch_norm_images": batch_norm_images,
         "accuracy": store.get(only.pruned).metrics["test"]["accuracy"],
-        "parameters": small.metrics["parameters"]["shrunken"],
-        "macs": small.metrics["macs"]["shrunken"],
+        "parameters": cost.parameters(smaller),
+        "macs": cost.macs(smaller, experiment.network.pixels),
         "seconds": scored + pruned.seconds,
     }
 

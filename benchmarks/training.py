@@ -22,6 +22,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from torch import nn
 from benchmarks import machine
 from mint_cli.data import images as im
 from mint_cli.machine import fast_precision
-from mint_cli.model.resnet56 import resnet56
+from mint_cli.model.resnet_cifar import resnet_cifar
 from mint_cli.model.vgg16 import vgg16
 from mint_cli.network.layers import normalise_inputs
 from mint_cli.protocol import Images
@@ -40,7 +41,7 @@ from mint_cli.training.loop import train_epoch
 from mint_cli.training.recipe import Recipe
 
 COMMAND = "python -m benchmarks.training"
-MODELS = {"resnet56": resnet56, "vgg16": vgg16}
+MODELS = {"resnet56": partial(resnet_cifar, depth=56, bottleneck=False), "vgg16": vgg16}
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 RECIPE = Recipe(
     epochs=1,
@@ -105,7 +106,7 @@ def compare(
         order = [0, i]
 
         def own(order=order) -> None:
-            train_epoch(model, optimiser, images, recipe, order, 0, [])
+            train_epoch(model, optimiser, images, recipe, order, 0, [], im.views)
 
         ours.append(seconds(own, device) / steps)
         plain.append(seconds(lambda: bare(model, optimiser, images, recipe), device) / steps)

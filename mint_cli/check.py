@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mint_cli.errors import SettingError, owned
+from mint_cli.network import checkpoint
 from mint_cli.network.layers import weighted_layers
 from mint_cli.protocol import Cells, Layer
 from mint_cli.signatures import nearest
@@ -30,6 +31,8 @@ def check(e: Experiment) -> None:
         raise SettingError("batch_norm_images", bound, e.batch_norm_images)
     model = e.network.build()
     check_batches(e, model)
+    if e.checkpoint:
+        check_new(e, model)
     layers = e.sites.layers(e.network)
     for name in ("granularity", "criterion", "allocation", "compensation"):
         with of(name):
@@ -88,11 +91,20 @@ def check_batches(e: Experiment, model: nn.Module) -> None:
     if not any(isinstance(m, nn.BatchNorm1d) for m in model.modules()):
         return
     count = len(e.data.splits.train)
-    for name, recipe in (("train", None if e.checkpoint else e.train), ("retrain", e.retrain)):
+    for name, recipe in (("train", e.training), ("retrain", e.retrain)):
         if recipe and recipe.epochs and min(recipe.batch_size, count) < 2:
             with owned(name):
                 bound = "and the training images must be at least 2 for this network's batch norm"
                 raise SettingError("batch_size", bound, min(recipe.batch_size, count))
+
+
+def check_new(e: Experiment, model: nn.Module) -> None:
+    """SettingError for modules that are not there to start anew, or that nothing would train."""
+    checkpoint.check_new(model, e.checkpoint.new)
+    if e.checkpoint.new and not e.train.epochs:
+        with owned("train"):
+            bound = "must be at least 1 to train what checkpoint_new starts anew"
+            raise SettingError("epochs", bound, e.train.epochs)
 
 
 def check_allocation(e: Experiment, cells: dict[str, Cells]) -> None:

@@ -22,7 +22,7 @@ from hydra.errors import HydraException, MissingConfigException
 from hydra.experimental.callback import Callback
 from hydra.plugins.config_source import ConfigResult
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import MarkedYAMLError
 
@@ -75,6 +75,25 @@ def composed(argv: list[str]) -> DictConfig:
     look_first_in(folders)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("config", overrides=overrides)
+
+
+def job(argv: list[str]) -> tuple[DictConfig, Path]:
+    """The configuration of ``mint-run`` with these arguments, and the folder that it would write.
+
+    From then on Hydra answers in this process as in that run.
+    """
+    overrides, folders = arguments(argv)
+    look_first_in(folders)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", overrides=overrides, return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)  # which the folder's name is made from
+    folder = Path(os.path.abspath(cfg.hydra.run.dir))
+    OmegaConf.set_readonly(cfg.hydra, False)
+    with open_dict(cfg):
+        cfg.hydra.runtime.output_dir = str(folder)
+        HydraConfig.instance().set_config(cfg)
+        del cfg["hydra"]
+    return cfg, folder
 
 
 def check_folder(folder: Path) -> None:

@@ -54,6 +54,7 @@ class Settings:
     checkpoint_key: str | None
     checkpoint_match: str
     checkpoint_zeros: bool
+    checkpoint_new: list[str]
     dataset: dict
     model: dict
     pruner: dict
@@ -216,7 +217,10 @@ def build(settings: dict[str, Any], folder: Path = Path()) -> Experiment:
     made(
         pruner["calibration"], "calibration", "pruner.calibration"
     )  # whether or not a plug-in uses it
-    how = (settings["checkpoint_key"], settings["checkpoint_match"], settings["checkpoint_zeros"])
+    how = [settings[f"checkpoint_{name}"] for name in ("key", "match", "zeros")]
+    new = settings.get("checkpoint_new", [])  # a record may be older
+    if new and start is None:
+        raise SettingError("checkpoint_new", "needs a checkpoint, which the rest comes from", new)
     plugins = {
         name: made(pruner[name], name, f"pruner.{name}")
         for name in ("granularity", "criterion", "allocation", "compensation")
@@ -226,7 +230,7 @@ def build(settings: dict[str, Any], folder: Path = Path()) -> Experiment:
         model=made(settings["model"], "model", "model"),
         checkpoint=None
         if start is None
-        else Checkpoint.of(place(settings, "checkpoint", folder), *how),
+        else Checkpoint.of(place(settings, "checkpoint", folder), *how, new),
         skip=pruner["skip"],
         **plugins,
         sparsity=pruner["sparsity"],

@@ -16,6 +16,7 @@ from mint_cli.network.checkpoint import Checkpoint
 from mint_cli.signatures import bind, check_types
 from mint_cli.stage.budget import Budget
 from mint_cli.stage.common import Data, Network, Sites
+from mint_cli.stage.cost import cost
 from mint_cli.stage.evaluate import evaluate
 from mint_cli.stage.prune import prune
 from mint_cli.stage.retrain import retrain
@@ -60,6 +61,11 @@ class Experiment:
             if budget.sparsity is None and not decides(self.allocation):
                 name = self.allocation.func.__name__
                 raise SettingError("sparsity", f"must be a number for allocation {name}", "null")
+
+    @property
+    def training(self) -> Recipe | None:
+        """How stage train trains; None where all weights come from a checkpoint."""
+        return self.train if self.checkpoint is None or self.checkpoint.new else None
 
     @property
     def network(self) -> Network:
@@ -111,17 +117,18 @@ class Plan(NamedTuple):
     rounds: list[Round]
     shrink: Step | None
     shrunken: Step | None  # evaluation
+    cost: Step  # of the dense network, the last one, and the smaller one
 
     @property
     def last(self) -> list[Step]:
         """Steps that need all others."""
-        last = [self.dense, *(s for r in self.rounds for s in (r.retrain, r.pruned, r.retrained))]
+        last = [self.dense, self.cost, *(s for r in self.rounds for s in (r.retrain, r.pruned, r.retrained))]
         return [*last, self.shrunken] if self.shrunken else last
 
 
 def plan(e: Experiment) -> Plan:
     """The steps of the experiment, none of them taken."""
-    first = current = step(train, e.network, e.checkpoint, None if e.checkpoint else e.train)
+    first = current = step(train, e.network, e.checkpoint, e.training)
     rounds = []
     for number, budget in enumerate(e.budgets, 1):
         scores = step(score, e.network, e.sites, e.criterion, e.seed, number, current) if e.scored else None
@@ -132,7 +139,14 @@ def plan(e: Experiment) -> Plan:
         after = step(evaluate, e.network, current) if e.retrain.epochs else measured
         rounds.append(Round(scores, pruned, current, measured, after))
     small = step(shrink, e.network, current) if flagged(e.granularity, "removable") else None
-    return Plan(first, step(evaluate, e.network, first), rounds, small, small and step(evaluate, e.network, small))
+    return Plan(
+        first,
+        step(evaluate, e.network, first),
+        rounds,
+        small,
+        small and step(evaluate, e.network, small),
+        step(cost, e.network, first, current, small),
+    )
 
 
 def run(e: Experiment, store: Store) -> dict[str, Any]:
@@ -172,6 +186,7 @@ def results(e: Experiment, planned: Plan, artifacts: dict[str, Artifact]) -> dic
         "reliability": scores and reliability(scores.metrics["reliability"]),
         "rounds": [in_round(of, r) for r in planned.rounds],
         "shrink": planned.shrink and of(planned.shrink).metrics,
+        "cost": of(planned.cost).metrics,
         "checkpoint": e.checkpoint and e.checkpoint.sha256,
         "artifacts": {
             "train": planned.train.key,
@@ -215,7 +230,8 @@ def reliability(layers: dict[str, dict[str, Any]]) -> dict[str, Any]:
 def seconds(artifacts: dict[str, Artifact], planned: Plan) -> dict[str, float]:
     """Seconds of every stage over all rounds, and of all stages."""
     steps = {s.key: s for last in planned.last for s in line(last)}
-    names = ("train", "score", "prune", "retrain", *(["shrink"] if planned.shrink else []), "evaluate")
+    small = ["shrink"] if planned.shrink else []
+    names = ("train", "score", "prune", "retrain", *small, "evaluate", "cost")
     found = dict.fromkeys(names, 0.0)
     for key, s in steps.items():
         found[s.name] += artifacts[key].seconds

@@ -84,9 +84,12 @@ def stored(record: dict[str, Any], run: Path):
 
     stage = "shrink" if record["artifacts"].get("shrink") else "retrain"
     store = Path(record["config"]["store"])
-    folder = store / stage / record["artifacts"][stage]
-    if not folder.is_dir():
-        here = f"the store {store} no longer holds the network of {run}"
+    starts = (Path(), *run.resolve().parents)  # where a relative store may begin
+    places = (start / store / stage / record["artifacts"][stage] for start in starts)
+    folder = next((place for place in places if place.is_dir()), None)
+    if folder is None:
+        looked = "" if store.is_absolute() else " (looked for here and in the folders above the run)"
+        here = f"the store {store} no longer holds the network of {run}{looked}"
         raise DataError(f"{here}; the same command makes it again")
     try:
         return load(folder)
@@ -152,12 +155,14 @@ def card(record: dict[str, Any], path: Path, kind: str) -> str:
         "torch": f'import torch\nnetwork = torch.export.load("{path.name}").module()',
         "onnx": f'import onnxruntime\nsession = onnxruntime.InferenceSession("{path.name}")',
     }[kind]
-    shrink = record.get("shrink")
+    before, now = record["cost"]["dense"], record["cost"].get("shrunken")
     size = (
-        f"* parameters {shrink['parameters']['masked']:,} before, {shrink['parameters']['shrunken']:,} now\n"
+        f"* parameters {before['parameters']:,} before, {now['parameters']:,} now\n"
         f"* multiply-accumulates an image (convolutions and matrix products) "
-        f"{shrink['macs']['masked']:,} before, {shrink['macs']['shrunken']:,} now\n"
-        if shrink
+        f"{before['macs']:,} before, {now['macs']:,} now\n"
+        f"* milliseconds for 128 images {milliseconds(before)} before, {milliseconds(now)} now "
+        f"({record['cost']['device']}, threads: {record['cost']['threads']})\n"
+        if now
         else ""
     )
     return (
@@ -168,6 +173,11 @@ def card(record: dict[str, Any], path: Path, kind: str) -> str:
         f"{record['images']['classes']} classes\n\n"
         f"```python\n{loads}\n```\n"
     )
+
+
+def milliseconds(cost: dict[str, Any]) -> str:
+    """Median time for a batch of 128 images."""
+    return f"{cost['latency']['batch_128']['median']:.1f}"
 
 
 if __name__ == "__main__":

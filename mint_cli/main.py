@@ -81,7 +81,21 @@ def described(error: BaseException) -> str:
 
 def attempt(cfg: DictConfig) -> list[str]:
     """Carry out one job, keep its record and how it ended; returns why it failed, if it did."""
-    folder, began = Path(HydraConfig.get().runtime.output_dir), time.time()
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        record = recorded(cfg, folder)
+        log.info("%s", summary(record, folder / "record.json", control(HydraConfig.get())))
+    except (Exception, SystemExit) as error:
+        told = described(error)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # the other jobs go on
+            log.error("failed: %s", told)
+        return [told]
+    return []
+
+
+def recorded(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+    """Carry out one job; its record, which is kept in ``folder`` beside how the job ended."""
+    began = time.time()
 
     def status(state: str, **more: Any) -> None:
         write(folder / "status.json", {"state": state, **more, "seconds": time.time() - began})
@@ -91,19 +105,16 @@ def attempt(cfg: DictConfig) -> list[str]:
         record = carry_out(cfg)
         write(folder / "record.json", record)
         status("completed")
-        log.info("%s", summary(record, folder / "record.json", control(HydraConfig.get())))
+        return record
     except (Exception, SystemExit) as error:
-        told = described(error)
+        told = message(error, sys.argv[1:]) or f"{type(error).__name__}: {error}"
         with suppress(OSError):  # a disk that is full already said so
             status("failed", error=told)
-        if HydraConfig.get().mode == RunMode.MULTIRUN:  # the other jobs go on
-            log.error("failed: %s", told)
-        return [told]
+        raise
     except KeyboardInterrupt:
         with suppress(OSError):
             status("interrupted")
         raise
-    return []
 
 
 def carry_out(cfg: DictConfig) -> dict[str, Any]:

@@ -27,7 +27,8 @@ from mint_cli.store import Step, Store, describe, step
 PART = 25  # images of one step: more images add parts to those that are stored
 CRITERIA = (
     *("min_weight", "activation_mean", "activation_std", "apoz", "mutual_information", "obd"),
-    *("taylor_activation", "taylor_weight", "taylor", "l1", "elimination", "random"),
+    *("taylor_activation", "taylor_weight", "taylor", "l1", "elimination", "gmi"),
+    *("gaussian", "random"),
 )
 FILTERS = "granularity@pruner.granularity=filters"
 INTERRUPTED = (

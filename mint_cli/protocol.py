@@ -34,7 +34,10 @@ Kept = dict[str, Tensor]  # site -> bool of the site's shape, True = stays
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled pixels in memory: ``pixels`` uint8 (n, c, h, w), ``labels`` int64 (n,); and the training transform."""
+    """Labelled images: ``pixels`` uint8 (n, c, h, w), ``labels`` int64 (n,); and the training transform.
+
+    Pixels may lie in files (``data.stored.Stored``); ``data.images`` gives batches of either.
+    """
 
     pixels: Tensor
     labels: Tensor
@@ -100,10 +103,13 @@ class Estimate:
     """A score, larger = keep, and two estimates from disjoint halves of the splits or samples (None: no randomness).
 
     All have the shape of the site's cells; an estimator's have (child groups, parent groups).
+    ``additive`` says that a score is a loss a weight, which adds up over weights, cells and sites:
+    then a budget in another unit ranks cells by their loss a unit of it.
     """
 
     score: Tensor
     halves: tuple[Tensor, Tensor] | None = None
+    additive: bool = False
 
 
 def checked_by(check: Callable[..., None]) -> Callable[[Callable], Callable]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from mint_cli.commandline import CONF, composed, message
 from mint_cli.compose import resolved
 from mint_cli.errors import DataError, SettingError, owned
 from mint_cli.report import table
+from mint_cli.report.schema import LATER
 from mint_cli.signatures import check_types, nearest
 
 STUDIES = CONF / "study"
@@ -106,6 +108,8 @@ def cells(study: Study, folder: Path, given: dict[str, list[str]]) -> list[Cell]
     found: dict[Path, Cell] = {}
     for sweep in study.sweeps:
         merged = {k: choices(v) for k, v in (study.settings | sweep | given).items() if k != "into"}
+        for key in [key for key, values in merged.items() if not values]:
+            raise SettingError(key, "must have a value in a study: '[]' is the list without entries")
         for values in product(*merged.values()):
             chosen = dict(zip(merged, values, strict=True))
             own = folder / sweep["into"] / "_".join(chosen[key] for key in study.name)
@@ -122,7 +126,7 @@ def config_of(cell: Cell) -> dict[str, Any]:
 
 def unlike(record: dict[str, Any], config: dict[str, Any]) -> list[str]:
     """Settings of a record that are not those of a configuration; whatever ``auto`` became fits."""
-    made, wanted = dict(leaves(record["config"])), dict(leaves(config))
+    made, wanted = LATER | dict(leaves(record["config"])), dict(leaves(config))
     own = [k for k in made | wanted if k not in PLACES and wanted.get(k) != "auto"]
     own = [k for k in own if (k in made, made.get(k)) != (k in wanted, wanted.get(k))]
     start = wanted["checkpoint"] and hashlib.sha256(Path(wanted["checkpoint"]).read_bytes())
@@ -241,7 +245,7 @@ def carry_out(asked: argparse.Namespace) -> list[str]:
     if asked.list:
         for cell in found:
             name, command = cell.folder.relative_to(folder), " ".join(cell.overrides)
-            print(f"{name} {state(cell)}: mint-run {command}")
+            print(f"{name} {state(cell)}: mint-run {command}", flush=True)
         return []
     return run(found, folder, asked.replace) + tabulate(study, folder)
 
@@ -254,6 +258,9 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("interrupted; the same command goes on from there")
         return 130
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except Exception as error:
         told = message(error, asked.settings)
         if told is None:

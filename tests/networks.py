@@ -11,11 +11,16 @@ from torch.nn import functional as F
 from mint_cli.granularity.blocks import blocks
 from mint_cli.granularity.filters import filters
 from mint_cli.granularity.weights import weights
+from mint_cli.model.resnet_cifar import resnet_cifar
 from mint_cli.network.couplings import Recorded
 from mint_cli.network.layers import normalise_inputs, prunable_layers, record
 from mint_cli.protocol import Cells, Layer
 
 PIXELS = (1, 8, 8)
+
+
+def resnet56(shape: tuple[int, ...], classes: int) -> nn.Module:
+    return resnet_cifar(shape, classes, depth=56, bottleneck=False)
 
 
 def seeded(build: Callable[[], nn.Module], seed: int = 0) -> nn.Module:

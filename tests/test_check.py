@@ -167,6 +167,21 @@ def test_a_recipe_that_a_checkpoint_stands_in_for_is_not_checked(tmp_path):
     check(experiment(model=partial(normed), train=single, checkpoint=given))
 
 
+def test_what_starts_anew_must_be_there_and_be_trained(tmp_path):
+    torch.save(experiment().network.build().state_dict(), tmp_path / "x.pt")
+
+    def given(*new):
+        return Checkpoint.of(tmp_path / "x.pt", None, "name", False, new)
+
+    check(experiment(checkpoint=given("fc3")))
+    with pytest.raises(SettingError, match="^checkpoint_new must .*, not fc33; did you mean fc3?"):
+        check(experiment(checkpoint=given("fc33")))
+    still = replace(experiment().train, epochs=0)
+    with pytest.raises(SettingError, match="^train.epochs must be at least 1 to train .*, not 0$"):
+        check(experiment(checkpoint=given("fc3"), train=still))
+    check(experiment(checkpoint=given(), train=still))
+
+
 class Odd(nn.Module):
     """One layer that cannot be masked, one that cannot be seen."""
 

@@ -116,6 +116,16 @@ def test_with_a_checkpoint_the_training_recipe_is_no_part_of_anything(tmp_path):
     assert keys[0] == keys[1] != plan(experiment()).train.key
 
 
+def test_what_a_checkpoint_leaves_new_makes_the_training_recipe_count(tmp_path):
+    torch.save(experiment().network.build().state_dict(), tmp_path / "x.pt")
+    old, new, other = (
+        Checkpoint.of(tmp_path / "x.pt", None, "name", False, names) for names in ([], ["fc3"], ["fc2"])
+    )
+    keys = {plan(experiment(checkpoint=c)).train.key for c in (old, new, other)}
+    longer = plan(experiment(checkpoint=new, train=replace(RECIPE, epochs=9))).train.key
+    assert len(keys | {longer}) == 4
+
+
 def test_no_retraining_is_measured_once():
     e = experiment(retrain=replace(RECIPE, epochs=0))
     (only,) = plan(e).rounds
@@ -195,6 +205,7 @@ def test_seconds_are_those_of_every_stage_over_all_rounds(store):
         "prune": [r.prune for r in planned.rounds],
         "retrain": [r.retrain for r in planned.rounds],
         "evaluate": [planned.dense, *(s for r in planned.rounds for s in (r.pruned, r.retrained))],
+        "cost": [planned.cost],
     }
     wanted = {name: sum(store.get(s).seconds for s in steps) for name, steps in spent.items()}
     assert {n: record["seconds"][n] for n in wanted} == pytest.approx(wanted)

@@ -55,7 +55,7 @@ def test_a_packed_network_has_the_recorded_accuracy(run, finished, tmp_path, cap
     record = finished[2]
     network = mint_cli.load(file)
     assert accuracy(network, record, run) == record["accuracy"]["shrunken"]
-    assert sum(p.numel() for p in network.parameters()) == record["shrink"]["parameters"]["shrunken"]
+    assert sum(p.numel() for p in network.parameters()) == record["cost"]["shrunken"]["parameters"]
     assert sorted(p.name for p in file.parent.iterdir()) == ["network.mint.md", file.name]
 
 
@@ -84,8 +84,8 @@ def test_the_card_says_how_good_how_large_and_how_to_load_it(run, finished, tmp_
     card, record = path.with_suffix(".md").read_text(), finished[2]
     assert 'mint_cli.load("it.mint.safetensors")' in card
     assert f"shrunken {record['accuracy']['shrunken']:.2%}" in card
-    for name in ("masked", "shrunken"):
-        assert f"{record['shrink']['parameters'][name]:,}" in card
+    for name in ("dense", "shrunken"):
+        assert f"{record['cost'][name]['parameters']:,}" in card
     assert "mlp on digits, pruned by l1" in card
 
 

@@ -58,7 +58,7 @@ def test_what_is_stored_is_not_measured_again_and_more_images_add_to_it(tmp_path
         (["--images", "1"], "--images must lie between 2 and"),
         (["--images", "99999"], "not 99999"),
         (["--criteria", "taylr"], "taylr"),
-        (["--criteria", "gmi"], "must be blocks or weights: whole channels"),
+        (["--criteria", "weight_input"], "granularity must have cells of one layer here"),
         (["--criteria", ""], "--criteria must name pruners"),
         (["--resamples", "0"], "--resamples must be at least 1"),
         (["granularity@pruner.granularity=blocks"], "granularity"),

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 from channels import PIXELS, Net, conv, filter_cells, pooled, some
-from networks import seeded
+from networks import resnet56, seeded
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -17,7 +17,6 @@ from torch import nn
 import mint_cli
 from mint_cli.errors import DataError
 from mint_cli.model.mlp import mlp
-from mint_cli.model.resnet56 import resnet56
 from mint_cli.network.layers import normalise_inputs
 from mint_cli.network.surgery import indices, narrow
 from mint_cli.packed import load, mask_of, pack
@@ -101,7 +100,8 @@ def test_kernels_that_are_gone_take_a_bit_each(share, tmp_path):
             if p.ndim == 4:
                 stays = (torch.rand(p.shape[:2]) < share)[:, :, None, None]
                 p.copy_(torch.where(stays, p, 0.0))
-    about = {"model": "mint_cli.model.resnet56.resnet56", "settings": {}}
+    settings = {"depth": 56, "bottleneck": False}
+    about = {"model": "mint_cli.model.resnet_cifar.resnet_cifar", "settings": settings}
     about |= {"shape": (3, 16, 16), "classes": 10}
     path = written(tmp_path / "file", model, about)
     again = load(path)

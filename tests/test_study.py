@@ -61,6 +61,12 @@ def test_values_are_written_as_the_command_line_takes_them():
     assert found == ("seed=0", "a=null", "b=true", "c=0.0005", "d=[1, 2]", "pruner=l1")
 
 
+def test_a_setting_without_values_is_refused_by_name():
+    sweeps = [{"into": "x", "pruner": "l1", "pruner.skip": []}]
+    with pytest.raises(SettingError, match="^pruner.skip must have a value in a study: '\\[\\]' is"):
+        overrides(sweeps=sweeps)
+
+
 def test_two_runs_that_would_share_a_folder_are_refused():
     with pytest.raises(Exception, match="two runs of the study would write into out/all/l1$"):
         overrides(sweeps=[{"into": "all", "pruner": "l1"}], name=["pruner"])

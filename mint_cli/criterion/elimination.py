@@ -75,7 +75,8 @@ def elimination(
 
     for name in names:
         if name in cells and name not in waiting:
-            estimates[name] = Estimate(once(name, partial(alone, name))["score"])
+            score = once(name, partial(alone, name))["score"]
+            estimates[name] = Estimate(score, additive=True)
             continue
         problem, unit = problem_of(name)
         for site in [one for one, readers in waiting.items() if name in readers]:
@@ -87,7 +88,7 @@ def elimination(
                 cost = torch.zeros(own.shape, dtype=torch.float64)
                 cost[order.cpu()] = rises.double().cpu()
                 weights = total(own, parameters_of(model, own))
-                estimates[site] = Estimate(choice.worth(cost) / weights)
+                estimates[site] = Estimate(choice.worth(cost) / weights, additive=True)
     return {site: estimates[site] for site in cells}
 
 

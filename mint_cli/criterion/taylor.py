@@ -51,8 +51,7 @@ def mean_change(
     weights = {name: p for own in cells.values() for name, p in parameters_of(model, own).items()}
     changes: Tensors = dict.fromkeys(cells, 0.0)
     batches = index.split(batch_size)
-    for chunk in batches:
-        pixels = im.plain(images, chunk)
+    for chunk, pixels in zip(batches, im.plains(images, batches), strict=True):
         with differentiable(weights.values()), differentiated():
             loss = nn.functional.cross_entropy(model(pixels), images.labels[chunk.to(pixels.device)])
             gradients = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)

@@ -65,6 +65,6 @@ def input_norms(
         rows[name] += made.shape[0] * made.shape[2]
 
     with inference(model), hooked(model, layers, see):
-        for chunk in index.split(batch_size):
-            model(im.plain(images, chunk).to(device_of(model)))
+        for pixels in im.plains(images, index.split(batch_size)):
+            model(pixels.to(device_of(model)))
     return {name: torch.sqrt(squares[name] / rows[name]) for name in layers}

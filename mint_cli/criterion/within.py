@@ -47,7 +47,10 @@ def within(
     """
     given = quotas(model, cells, images, rng)
     wanted = order(model, cells, images, rng)
-    return {site: Estimate(handed_out(given[site].score, wanted[site].score)) for site in cells}
+    return {
+        site: Estimate(handed_out(own.score, wanted[site].score), additive=own.additive)
+        for site, own in given.items()
+    }
 
 
 def handed_out(values: Tensor, order: Tensor) -> Tensor:

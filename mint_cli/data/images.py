@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import repeat
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mint_cli.data.stored import Stored
 from mint_cli.errors import DataError, SettingError
 from mint_cli.protocol import Images, Splits
 
@@ -19,13 +22,30 @@ def to(images: Images, device: torch.device | str) -> Images:
 
 def take(images: Images, index: Tensor) -> Images:
     """The images of ``index``, with the same transform."""
-    index = index.to(images.pixels.device)
-    return replace(images, pixels=images.pixels[index], labels=images.labels[index])
+    index, pixels = index.to(images.pixels.device), images.pixels
+    chosen = pixels.take(index) if isinstance(pixels, Stored) else pixels[index]
+    return replace(images, pixels=chosen, labels=images.labels[index])
+
+
+def batches(images: Images, indices: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Pixels, uint8 (len(index), c, h, w), of one batch of images after another, wherever they lie.
+
+    All that looks at pixels gets them here.  Those in files are read ahead.
+    """
+    if isinstance(images.pixels, Stored):
+        yield from images.pixels.batches(indices)
+    else:
+        yield from (images.pixels[index.to(images.pixels.device)] for index in indices)
+
+
+def plains(images: Images, indices: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Pixels in [0, 1], float32 (len(index), c, h, w), batch by batch, without the transform."""
+    return (pixels.float().div_(255) for pixels in batches(images, indices))
 
 
 def plain(images: Images, index: Tensor) -> Tensor:
     """Pixels in [0, 1], float32 (len(index), c, h, w), without the training transform."""
-    return images.pixels[index.to(images.pixels.device)].float().div_(255)
+    return next(plains(images, [index]))
 
 
 Draws = tuple[Tensor, Tensor, Tensor] | None
@@ -44,28 +64,44 @@ def draw(images: Images, count: int, rng: np.random.Generator) -> Draws:
     return tuple(t.to(images.pixels.device) for t in (top, left, flipped))
 
 
-def transformed(images: Images, index: Tensor, draws: Draws) -> Tensor:
+def transformed(pixels: Tensor, pad: int, draws: Draws) -> Tensor:
     """Pixels in [0, 1] after ``draws``: crops from a black border, then left-right flips.
 
     The border is black before normalisation, as in training: statistics taken with any other border
     are biased.
     """
     if draws is None:
-        return plain(images, index)
-    device, (h, w), pad = images.pixels.device, images.pixels.shape[-2:], images.padding
+        return pixels.float().div_(255)
+    device, (h, w) = pixels.device, pixels.shape[-2:]
     top, left, flipped = draws
     rows = top[:, None] + torch.arange(h, device=device)
     columns = torch.arange(w, device=device).expand(len(left), w)
     columns = left[:, None] + torch.where(flipped[:, None], w - 1 - columns, columns)
-    padded = torch.nn.functional.pad(images.pixels[index.to(device)], (pad, pad, pad, pad))
+    padded = torch.nn.functional.pad(pixels, (pad, pad, pad, pad))
     n = torch.arange(len(left), device=device)[:, None, None]
     picked = padded[n, :, rows[:, :, None], columns[:, None, :]]  # (n, h, w, c): channels last
     return picked.permute(0, 3, 1, 2).float().div_(255)
 
 
+def views(images: Images, indices: Sequence[Tensor], draws: Draws) -> Iterator[Tensor]:
+    """Pixels in [0, 1] after ``draws``, which are those of all batches one after another."""
+    sizes = [len(index) for index in indices]
+    own = zip(*(drawn.split(sizes) for drawn in draws), strict=True) if draws else repeat(None)
+    for pixels, drawn in zip(batches(images, indices), own, strict=False):
+        yield transformed(pixels, images.padding, drawn)
+
+
+def augmentations(
+    images: Images, indices: Sequence[Tensor], rng: np.random.Generator
+) -> Iterator[Tensor]:
+    """Pixels in [0, 1] after the training transform, drawn anew for every batch in its turn."""
+    for index, pixels in zip(indices, batches(images, indices), strict=True):
+        yield transformed(pixels, images.padding, draw(images, len(index), rng))
+
+
 def augmented(images: Images, index: Tensor, rng: np.random.Generator) -> Tensor:
     """Pixels in [0, 1] after the training transform, drawn anew."""
-    return transformed(images, index, draw(images, len(index), rng))
+    return next(augmentations(images, [index], rng))
 
 
 def per_class(images: Images, count: int, rng: np.random.Generator) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-OPCODES = 100_000  # a batch of CIFAR-10 has 30,098
+OPCODES = 300_000  # the training images of CIFAR-100 need some 200,000
 
 
 def plain(content: bytes) -> Any:

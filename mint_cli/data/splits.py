@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mint_cli.data.images import LEFT, check_normalisation, check_transform
+from mint_cli.data.images import LEFT, batches, check_normalisation, check_transform
+from mint_cli.data.stored import Stored
 from mint_cli.errors import DataError, SettingError, owned
 from mint_cli.protocol import Images, Splits
 
@@ -34,7 +35,8 @@ def checked(splits: Splits, name: str) -> Splits:
         missing = [*islice((c for c in range(splits.classes) if c not in found), 10)]
         without = f"{splits.classes - len(found)} of its {splits.classes} classes"
         log.warning("data set %s has no training image of %s, as of %s", name, without, missing)
-    if splits.train.pixels.max() <= 1:
+    every = torch.arange(len(splits.train)).split(100)
+    if all(pixels.max() <= 1 for pixels in batches(splits.train, every)):  # seldom beyond the first
         log.warning("data set %s has no training pixel above 1, where white is 255", name)
     return splits
 
@@ -76,8 +78,8 @@ def expect(met: bool, setting: str, bound: str, value: Any) -> None:
 
 
 def is_tensor(value: Any, dtype: torch.dtype, axes: int) -> bool:
-    """Whether a value is a tensor of that type and rank."""
-    return isinstance(value, Tensor) and value.dtype == dtype and value.ndim == axes
+    """Whether a value is a tensor, or stands for one, of that type and rank."""
+    return isinstance(value, Tensor | Stored) and value.dtype == dtype and value.ndim == axes
 
 
 def described(value: Any) -> str:
@@ -91,7 +93,8 @@ def digest(splits: Splits) -> str:
     """A name for the content of all three splits: SHA-256 in hex.
 
     Every pixel and label, their shapes and types, the transforms, the classes and the normalisation
-    count; the device and the order of axes in memory do not.
+    count; the device and the order of axes in memory do not.  For pixels that lie in files, in
+    memory or not, what these hold counts.
     """
     total = hashlib.sha256()
     normalisation = [[float(value) for value in values] for values in (splits.mean, splits.std)]
@@ -106,8 +109,11 @@ def digest(splits: Splits) -> str:
     return total.hexdigest()
 
 
-def chunks(tensor: Tensor):
+def chunks(tensor: Tensor | Stored):
     """The elements of a tensor as bytes, in order, little-endian, a few megabytes at a time."""
+    if isinstance(tensor, Stored):
+        yield tensor.digest()
+        return
     size = max(1, tensor[:1].numel()) * tensor.element_size()
     for rows in tensor.split(max(1, CHUNK // size)):
         values = rows.cpu().contiguous().numpy()

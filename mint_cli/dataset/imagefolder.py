@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import PIL
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from mint_cli.data import files
+from mint_cli import machine
 from mint_cli.data.images import split, take
+from mint_cli.data.stored import File, Stored
 from mint_cli.errors import DataError, SettingError
 from mint_cli.protocol import Images, Splits
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".tif", ".tiff")
 TESTS = ("test", "val", "validation")  # the first that is there holds the test images
 LARGEST = 2**28  # bytes of one file
-MEMORY = 2**34  # bytes that all images may take
+UNREADABLE = (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+SHARE = 4  # of the machine's memory one part in so many holds pixels, where this is left to it
 
 
 def imagefolder(
@@ -26,6 +31,7 @@ def imagefolder(
     *,
     folder: str | None,
     size: int,
+    memory: int | str,
     validation: int,
     test_share: float,
     seed: int,
@@ -38,28 +44,45 @@ def imagefolder(
 
     Classes are the names of the folders below train/, in their order.  Without train/ the folder
     itself is split: ``test_share`` of every class, fixed by ``seed``, are the test images.  All
-    formats that Pillow reads become three channels of 8 bits.  DataError names an image that cannot
-    be read, a class without images and folders that are missing.
+    formats that Pillow reads become three channels of 8 bits.  Pixels that take up more than
+    ``memory`` (bytes, or ``auto``: a quarter of the machine's) are read whenever they are wanted;
+    the results are the same.  DataError names an image that cannot be read, a class without images
+    and folders that are missing.
     """
     place = Path(root) / folder if folder else Path(root)
     if not 1 <= size <= 4096:
         raise SettingError("size", "must lie between 1 and 4096 pixels", size)
+    most = room(memory)
     if not place.is_dir():
         raise DataError(f"there is no folder {place} with images (data=… and dataset.folder=…)")
     tests = [place / name for name in TESTS if (place / name).is_dir()]
     if (place / "train").is_dir():
         classes = names(place / "train")
-        train = read(place / "train", classes, size)
+        train = found(place / "train", classes, size)
         if not tests:
             raise DataError(f"{place} has train/ but none of {', '.join(f'{name}/' for name in TESTS)}")
         if unknown := sorted(set(names(tests[0])) - set(classes)):
             raise DataError(f"{tests[0]} has a class {unknown[0]}, of which train/ has no images")
-        test = read(tests[0], classes, size)
+        test = found(tests[0], classes, size)
     else:
         classes = names(place)
-        train, test = parted(read(place, classes, size), test_share, seed)
-    train = Images(train.pixels, train.labels, padding, flip)
+        train, test = parted(found(place, classes, size), test_share, seed)
+    if 3 * size * size * (len(train) + len(test)) <= most:
+        train, test = (replace(part, pixels=part.pixels.kept()) for part in (train, test))
+    train = replace(train, padding=padding, flip=flip)
     return split(train, test, len(classes), validation, seed, mean, std)
+
+
+imagefolder.indifferent = ("memory",)  # settings that change no result
+
+
+def room(memory: int | str) -> int:
+    """Bytes that pixels may take up."""
+    if memory == "auto":
+        return machine.memory() // SHARE
+    if not isinstance(memory, int) or memory < 0:
+        raise SettingError("memory", "must be auto or a number of bytes, 0 or more", memory)
+    return memory
 
 
 def names(folder: Path) -> list[str]:
@@ -75,28 +98,35 @@ def pictures(folder: Path) -> Iterator[Path]:
     return (p for p in sorted(folder.rglob("*")) if p.suffix.lower() in ENDINGS and p.name[0] != ".")
 
 
-def read(folder: Path, classes: list[str], size: int) -> Images:
-    """All images below a folder of classes; classes that it lacks give none."""
+def found(folder: Path, classes: list[str], size: int) -> Images:
+    """All images below a folder of classes, unread; classes that it lacks give none."""
     labelled = [(path, label) for label, name in enumerate(classes) for path in pictures(folder / name)]
-    found = {label for _, label in labelled}
+    there = {label for _, label in labelled}
     for label, name in enumerate(classes):
-        if label not in found and (folder / name).is_dir():
+        if label not in there and (folder / name).is_dir():
             raise DataError(f"{folder / name} holds no images ({', '.join(ENDINGS)})")
     if not labelled:
         raise DataError(f"{folder} holds no images ({', '.join(ENDINGS)})")
-    if len(labelled) * 3 * size * size > MEMORY:
-        most = int((MEMORY / 3 / len(labelled)) ** 0.5)
-        raise SettingError("size", f"must be at most {most} for {len(labelled)} images to fit in memory", size)
-    pixels = torch.empty(len(labelled), 3, size, size, dtype=torch.uint8)
-    for i, (path, _) in enumerate(labelled):
-        pixels[i] = picture(path, size)
+    files = tuple(checked(path) for path, _ in labelled)
+    decoded = f"middle square of {size} by Pillow {PIL.__version__}"
+    pixels = Stored(files, partial(picture, size=size), decoded, (3, size, size))
     return Images(pixels, torch.tensor([label for _, label in labelled]))
+
+
+def checked(path: Path) -> File:
+    """The file of an image, of which the beginning alone is looked at."""
+    file = File.at(path)
+    if file.size > LARGEST:
+        raise DataError(f"{path} has more than {LARGEST} bytes")
+    try:
+        Image.open(path).close()
+    except UNREADABLE as error:
+        raise DataError(f"{path} is no image that can be read: {error}") from error
+    return file
 
 
 def picture(path: Path, size: int) -> torch.Tensor:
     """One image, uint8 (3, size, size); DataError names a file that is none."""
-    if files.regular(path) > LARGEST:
-        raise DataError(f"{path} has more than {LARGEST} bytes")
     try:
         with Image.open(path) as opened:
             opened.draft("RGB", (size, size))  # JPEG is decoded at a reduced size where that suffices
@@ -106,7 +136,7 @@ def picture(path: Path, size: int) -> torch.Tensor:
             left, top = (wide - size) // 2, (high - size) // 2
             image = image.resize((wide, high), Image.Resampling.BILINEAR, reducing_gap=2.0)
             square = image.crop((left, top, left + size, top + size))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path} is no image that can be read: {error}") from error
     return torch.from_numpy(np.array(square)).permute(2, 0, 1)
 

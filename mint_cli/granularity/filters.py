@@ -17,6 +17,7 @@ from mint_cli.protocol import Cells, Layer, Tensors
 
 Channel = tuple[str, int]  # of a maker
 CIRCLE = "layers read the channels that they add to, so that a weight would belong to two of them"
+MET = "its channels meet some that stay"
 
 
 def filters(network: Recorded, layers: dict[str, Layer], /, *, residual: bool) -> dict[str, Cells]:
@@ -40,6 +41,19 @@ def filters(network: Recorded, layers: dict[str, Layer], /, *, residual: bool) -
 
 
 filters.removable = True  # its cells can be taken out of a network physically
+
+
+def staying(network: Recorded, layers: dict[str, Layer], residual: bool) -> dict[str, str]:
+    """Makers of which no channel can go (the images among them, as ""), and why."""
+    coupled, modules = network.couplings, dict(network.model.named_modules())
+    fixed = fixed_makers(coupled, modules, layers, residual)
+    reasons = dict.fromkeys(coupled.channels, MET)
+    for own in by_site(components(coupled, fixed)).values():
+        circle = reads_itself(own, coupled)
+        for maker in {maker for group in own for maker, _ in group}:
+            reasons[maker] = CIRCLE if circle else ""
+    reasons |= fixed
+    return {maker: why for maker, why in reasons.items() if why}
 
 
 def fixed_makers(
@@ -139,7 +153,17 @@ def cells_of(
         for place, at in coupled.arrivals[maker].items():
             entering = torch.where(at >= 0, rows[at.clamp_min(0)], -1)
             label_place(labels, place, modules[place], entering)
-    return Cells((len(groups),), {name: own.int() for name, own in labels.items()})
+    return Cells((len(groups),), {name: spread(own, name, modules) for name, own in labels.items()})
+
+
+def spread(labels: Tensor, name: str, modules: dict[str, nn.Module]) -> Tensor:
+    """Labels of a parameter, int32; those of a reader's columns for all of its rows.
+
+    The rows share their memory.
+    """
+    if labels.ndim == 1:
+        return labels.int()
+    return labels.int().expand(len(modules[name.rpartition(".")[0]].weight), -1)
 
 
 def label_rows(labels: Tensors, name: str, module: nn.Module, rows: Tensor) -> None:
@@ -156,7 +180,7 @@ def label_place(labels: Tensors, name: str, module: nn.Module, entering: Tensor)
         times = module.out_channels // len(entering)
         label_rows(labels, name, module, entering.repeat_interleave(times))
     elif isinstance(module, CONVOLUTIONS | nn.Linear):
-        merge(labels, f"{name}.weight", entering.expand(len(module.weight), -1))
+        merge(labels, f"{name}.weight", entering[None])
     else:
         label_rows(labels, name, module, entering)
 

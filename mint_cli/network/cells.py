@@ -41,8 +41,15 @@ def masks_of(cells: dict[str, Cells], kept: Kept) -> Masks:
     for site, own in cells.items():
         stays = torch.cat([kept[site].flatten().cpu(), torch.ones(1, dtype=torch.bool)])  # label −1 is the last
         for name, labels in own.labels.items():
-            masks[name] = both(masks.get(name), stays[labels.long()])
+            masks[name] = both(masks.get(name), looked_up(stays, labels))
     return masks
+
+
+def looked_up(values: Tensor, labels: Tensor) -> Tensor:
+    """The value of every label; of rows that share their memory only one is looked up."""
+    if labels.ndim == 2 and labels.stride(0) == 0:
+        return values[labels[0].long()].expand(len(labels), -1)
+    return values[labels.long()]
 
 
 def both(first: Tensor | None, second: Tensor) -> Tensor:

@@ -6,10 +6,12 @@ import hashlib
 import logging
 import math
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,7 @@ from mint_cli.network import tensorfile
 from mint_cli.network.layers import spread, weight_counts
 from mint_cli.network.tensorfile import TOP, Entry
 from mint_cli.protocol import Masks, Tensors
+from mint_cli.signatures import nearest
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +73,9 @@ KNOWN = {  # by SHA-256
 }
 
 
+Way = Callable[[Tensors, Entries, Iterable[str]], "Match | None"]
+
+
 class UnfitError(Exception):
     """Why a file's tensors are none for the network, in words."""
 
@@ -78,18 +84,22 @@ class UnfitError(Exception):
 class Checkpoint:
     """A file to start from and how it is read: its content, not its place, is part of a key."""
 
-    path: Path = field(metadata={"identity": False})
+    path: Path
     sha256: str
     key: str | None
     match: str
     zeros: bool
+    new: tuple[str, ...] = ()  # modules, or patterns with *, that start fresh instead
 
     @classmethod
-    def of(cls, path: str | Path, key: str | None, match: str, zeros: bool) -> Checkpoint:
+    def of(
+        cls, path: str | Path, key: str | None, match: str, zeros: bool, new: Iterable[str] = ()
+    ) -> Checkpoint:
         """The checkpoint in the file ``path``, hashed; SettingError for what cannot be one.
 
         ``key`` says where in a nested file the tensors lie (dotted), ``match`` is ``name`` or
-        ``position``, ``zeros`` keeps the zeros of its weights.
+        ``position``, ``zeros`` keeps the zeros of its weights, ``new`` are names or patterns of
+        modules whose tensors are not taken from the file, whatever it has in their places.
         """
         if not isinstance(path, str | Path) or not str(path):
             raise SettingError("checkpoint", "must name a file", path)
@@ -106,7 +116,12 @@ class Checkpoint:
         if match == "position" and not ordered:
             hint = f"{path} is a safetensors file, which keeps no order"
             raise SettingError("checkpoint_match", "must be name", match, hint)
-        return cls(Path(path), sha256, key, match, zeros)
+        return cls(Path(path), sha256, key, match, zeros, tuple(new))
+
+    def identity(self) -> dict[str, Any]:
+        """What a key knows; nothing new is not mentioned, as before there was the choice."""
+        known = {"sha256": self.sha256, "key": self.key, "match": self.match, "zeros": self.zeros}
+        return known | ({"new": sorted(set(self.new))} if self.new else {})
 
 
 @dataclass(frozen=True)
@@ -128,8 +143,10 @@ class Match:
 def load(checkpoint: Checkpoint, model: nn.Module) -> Report:
     """Give ``model`` the values of the checkpoint; SettingError for the first thing that is amiss.
 
-    What a file may lack (counters of batch norm, the input normalisation) stays as it is.
+    What a file may lack (counters of batch norm, the input normalisation) and what is to start
+    anew stay as they are.
     """
+    check_new(model, checkpoint.new)
     own = {name: t for name, t in model.state_dict().items() if isinstance(t, Tensor)}
     try:
         held = content(checkpoint, own)
@@ -138,7 +155,8 @@ def load(checkpoint: Checkpoint, model: nn.Module) -> Report:
         values = fitted(own, given, match) | normalisation(own, KNOWN.get(checkpoint.sha256))
         model.load_state_dict(model.state_dict() | values)
         refuse_torn(model, values)
-        kept = masks(model) | given_masks(model, given) if checkpoint.zeros else {}
+        new = checkpoint.new
+        kept = masks(model, new) | given_masks(model, given, new) if checkpoint.zeros else {}
     except tensorfile.UnreadableError as error:
         raise unreadable(checkpoint.path, error) from error
     except UnfitError as error:
@@ -146,7 +164,8 @@ def load(checkpoint: Checkpoint, model: nn.Module) -> Report:
         raise SettingError("checkpoint", bound, checkpoint.path, str(error)) from error
     inputs = "" if NORMALISATION[0] in values else "; inputs are normalised as the data set says"
     how = match.how + (", a file whose content is known" if checkpoint.sha256 in KNOWN else "")
-    report = Report(f"{sum(map(essential, match.names))} tensors {how}{inputs}", kept)
+    anew = f"; {', '.join(checkpoint.new)} anew" if checkpoint.new else ""
+    report = Report(f"{sum(map(essential, match.names))} tensors {how}{inputs}{anew}", kept)
     log.info("%s: %s", checkpoint.path.name, report.matched)
     if not checkpoint.zeros:
         warn_of_zeros(model, checkpoint.path.name)
@@ -184,7 +203,8 @@ def chosen(
     ways = [by_position] if by_order else [by_name, by_position][: 1 + (checkpoint.sha256 in KNOWN)]
     places = candidates(found, checkpoint.key)
     for way in ways:
-        matches = {place: match for place, e in places.items() if (match := way(own, e))}
+        tried = {place: way(own, e, checkpoint.new) for place, e in places.items()}
+        matches = {place: match for place, match in tried.items() if match}
         fits = [p for p, match in matches.items() if not misshapen(own, places[p], match)]
         if len(fits) > 1:
             bound = f"must choose between {listed(fits)}, which all fit the network"
@@ -193,10 +213,10 @@ def chosen(
         if fits:
             return places[fits[0]], matches[fits[0]]
     mine = set(bare(own)[0])
-    nearest = max(places.values(), key=lambda entries: len(mine & set(bare(entries)[0])))
+    closest = max(places.values(), key=lambda entries: len(mine & set(bare(entries)[0])))
     others = listed(place for place in found if place not in places)
     hint = f"; checkpoint_key can choose {others}" if others else ""
-    raise UnfitError(misfit(own, nearest, checkpoint.match, ordered) + hint)
+    raise UnfitError(misfit(own, closest, checkpoint, ordered) + hint)
 
 
 def candidates(found: Places, key: str | None) -> Places:
@@ -239,10 +259,39 @@ def bare(names: Iterable[str]) -> tuple[dict[str, str], str]:
     return (left, prefix) if len(left) == len(set(names)) else ({name: name for name in names}, "")
 
 
-def by_name(own: Tensors, given: Entries) -> Match | None:
-    """The match of equal names, else of names that are equal without what wraps a network."""
-    same = {name: name for name in own}, {name: name for name in given}
-    (mine, added), (theirs, removed) = bare(own), bare(given)
+def is_new(name: str, new: Iterable[str]) -> bool:
+    """Whether a tensor lies in a module, or below one, that is to start anew."""
+    parts = name.split(".")[:-1]
+    modules = [".".join(parts[: i + 1]) for i in range(len(parts))]
+    return any(fnmatchcase(module, pattern) for module in modules for pattern in new)
+
+
+def new_modules(model: nn.Module, new: Iterable[str]) -> list[str]:
+    """The modules that start anew, those below them included."""
+    return [name for name, _ in model.named_modules() if is_new(f"{name}.", new)]
+
+
+def check_new(model: nn.Module, new: Iterable[str]) -> None:
+    """SettingError for a pattern of no module that has weights, and where no weight is left."""
+    modules = {n: m for n, m in model.named_modules() if n and any(True for _ in m.parameters())}
+    for pattern in new:
+        if not any(fnmatchcase(name, pattern) for name in modules):
+            hint = nearest(pattern, modules)
+            raise SettingError("checkpoint_new", "must name modules with weights", pattern, hint)
+    if all(is_new(name, new) for name, _ in model.named_parameters()):
+        raise SettingError("checkpoint_new", "leaves nothing that the file could give")
+
+
+def by_name(own: Tensors, given: Entries, new: Iterable[str]) -> Match | None:
+    """The match of equal names, else of names that are equal without what wraps a network.
+
+    What is ``new`` has no match and needs none, on either side.
+    """
+    wanted, wrapped = [n for n in own if not is_new(n, new)], bare(own)[1]
+    there = bare(given)[0].items()
+    left = [n for b, n in there if not is_new(b, new) and not is_new(wrapped + b, new)]
+    same = {name: name for name in wanted}, {name: name for name in given if not is_new(name, new)}
+    (mine, added), (theirs, removed) = bare(wanted), bare(left)
     notes = [f"{p} {done}" for p, done in ((removed, "removed"), (added, "added")) if p]
     how = f"by name (prefix {', '.join(notes)})" if notes else "by name"
     for (ours, yours), words in ((same, "by name"), ((mine, theirs), how)):
@@ -252,15 +301,20 @@ def by_name(own: Tensors, given: Entries) -> Match | None:
     return None
 
 
-def by_position(own: Tensors, given: Entries) -> Match | None:
-    """The match in order of definition, where the last parts of all names agree."""
-    wanted, there = list(filter(essential, own)), bare(given)[0]
-    ordered = list(filter(essential, there))
-    if list(map(last, wanted)) != list(map(last, ordered)):
-        return None
-    names = {ours: there[theirs] for ours, theirs in zip(wanted, ordered, strict=True)}
-    names |= {n: there[n] for n in NORMALISATION if n in there and n in own}
-    return Match(names, "by position")
+def by_position(own: Tensors, given: Entries, new: Iterable[str]) -> Match | None:
+    """The match in order of definition, where the last parts of all names agree.
+
+    The file may have something in the places of what is ``new`` or lack these places.
+    """
+    there = bare(given)[0]
+    ordered, every = list(filter(essential, there)), list(filter(essential, own))
+    for wanted in (every, [n for n in every if not is_new(n, new)]):
+        if list(map(last, wanted)) == list(map(last, ordered)):
+            pairs = zip(wanted, ordered, strict=True)
+            names = {ours: there[theirs] for ours, theirs in pairs if not is_new(ours, new)}
+            names |= {n: there[n] for n in NORMALISATION if n in there and n in own}
+            return Match(names, "by position")
+    return None
 
 
 def last(name: str | None) -> str | None:
@@ -274,25 +328,69 @@ def misshapen(own: Tensors, given: Entries, match: Match) -> str | None:
     return next((name for name, e in pairs if e.odd or e.shape != own[name].shape), None)
 
 
-def misfit(own: Tensors, given: Entries, match: str, ordered: bool) -> str:
-    """Why tensors do not fit the network, in words."""
-    named, placed = by_name(own, given), by_position(own, given) if ordered else None
-    nearest = placed if match == "position" else named or placed
-    wrong = nearest and misshapen(own, given, nearest)
+def misfit(own: Tensors, given: Entries, checkpoint: Checkpoint, ordered: bool) -> str:
+    """Why tensors do not fit the network, in words, and what can be set so that they do."""
+    new, match = checkpoint.new, checkpoint.match
+    named = by_name(own, given, new)
+    placed = by_position(own, given, new) if ordered else None
+    way = by_position if match == "position" or not named else by_name
+    advice = anew(own, given, by_name, new) if match == "name" and not named else ""
+    found = None if advice else placed if way is by_position else named
+    wrong = found and misshapen(own, given, found)
     if wrong:
-        return difference(wrong, nearest.names[wrong], own, given)
+        return difference(wrong, found.names[wrong], own, given) + anew(own, given, way, new)
     if match == "position":
         pairs = zip_longest(filter(essential, own), filter(essential, given))
         return difference(*next(p for p in pairs if last(p[0]) != last(p[1])), own, given)
+    words = f"it {unshared(own, given, new)}"
+    if placed and not advice:
+        return f"{words}; checkpoint_match=position matches by order of definition"
+    return words + advice
+
+
+def unshared(own: Tensors, given: Entries, new: Iterable[str]) -> str:
+    """Names that a network or a file has alone, in words."""
     mine, theirs = bare(own)[0], bare(given)[0]
+    mine = {n: name for n, name in mine.items() if not is_new(name, new)}
+    theirs = {n: name for n, name in theirs.items() if not is_new(n, new)}
     lacking = listed(mine[n] for n in mine if essential(n) and n not in theirs)
     besides = listed(theirs[n] for n in theirs if essential(n) and n not in mine)
-    words = " and ".join(
+    return " and ".join(
         f"{verb} {names}" for verb, names in (("lacks", lacking), ("has", besides)) if names
     )
-    if placed:
-        return f"it {words}; checkpoint_match=position matches by order of definition"
-    return f"it {words}"
+
+
+def anew(own: Tensors, given: Entries, way: Way, new: tuple[str, ...]) -> str:
+    """What can be typed so that the modules that do not fit start anew, if all else fits."""
+    theirs = counterparts(own, given, way)
+    unfit = {n for n in own if essential(n) and not is_new(n, new)}
+    unfit -= {n for n, t in theirs.items() if not given[t].odd and given[t].shape == own[n].shape}
+    modules = list(dict.fromkeys((*new, *(whole(n, own, unfit) for n in own if n in unfit))))
+    if "" in modules or len(modules) > NAMED + len(new):
+        return ""
+    match = way(own, given, modules)
+    if match is None or misshapen(own, given, match) or not any(map(essential, match.names)):
+        return ""
+    return f"; checkpoint_new=[{','.join(modules)}] starts with new weights there, on purpose"
+
+
+def counterparts(own: Tensors, given: Entries, way: Way) -> dict[str, str]:
+    """Tensors of the network whose place is known in a file, of whatever shape."""
+    if way is by_position:
+        match = by_position(own, given, ())
+        return match.names if match else {}
+    (mine, _), (theirs, _) = bare(own), bare(given)
+    return {ours: theirs[n] for n, ours in mine.items() if n in theirs}
+
+
+def whole(name: str, own: Tensors, unfit: set[str]) -> str:
+    """The largest module around a tensor of which no tensor fits."""
+    module = name.rpartition(".")[0]
+    while above := module.rpartition(".")[0]:
+        if any(n not in unfit for n in own if n.startswith(f"{above}.") and essential(n)):
+            break
+        module = above
+    return module
 
 
 def difference(ours: str | None, theirs: str | None, own: Tensors, given: Entries) -> str:
@@ -368,18 +466,22 @@ def refuse_torn(model: nn.Module, values: Tensors) -> None:
         raise UnfitError(f"{torn} is one with another tensor of the network, but not in the file")
 
 
-def masks(model: nn.Module) -> Masks:
-    """True where a weight is not exactly 0.0, of every convolution and linear weight with zeros."""
-    stay = {name: (model.get_parameter(name) != 0).cpu() for name in weight_counts(model)}
+def masks(model: nn.Module, new: Iterable[str] = ()) -> Masks:
+    """True where a weight is not exactly 0.0, of every convolution and linear weight with zeros.
+
+    What is ``new`` has none.
+    """
+    names = [name for name in weight_counts(model) if not is_new(name, new)]
+    stay = {name: (model.get_parameter(name) != 0).cpu() for name in names}
     return {name: mask for name, mask in stay.items() if not mask.all()}
 
 
-def given_masks(model: nn.Module, given: Entries) -> Masks:
+def given_masks(model: nn.Module, given: Entries, new: Iterable[str]) -> Masks:
     """The masks in an artifact of the store; UnfitError where they do not fit its values."""
     found, parameters = {}, dict(model.named_parameters())
     for name, p in parameters.items():
         entry = given.get(f"mask/{name}")
-        if entry is None:
+        if entry is None or is_new(name, new):
             continue
         if entry.dtype != torch.bool or entry.shape != p.shape[: len(entry.shape)]:
             raise UnfitError(f"mask/{name} is no mask of {name}")

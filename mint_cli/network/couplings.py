@@ -1,19 +1,22 @@
 """Which channels of a network hang together: found by where a NaN in one arrives, not by names.
 
-Every layer that makes channels is cut: whatever enters it, it gives zeros.  A NaN in one channel that
-it makes then travels through activations, norms, pooling, additions, products, concatenations,
-flattening and depthwise convolutions, channel by channel, up to the layers that read it.  Channels
-that arrive at the same place are one cell.
+Every layer that makes channels, a maker, is cut: whatever enters it, it gives zeros.  A NaN in one
+channel that it makes then travels through activations, norms, pooling, additions, products,
+concatenations, flattening and depthwise convolutions, channel by channel, up to the layers that
+read it.  Channels that arrive at the same place are one cell.
+
+First an image for each maker shows how far its NaNs reach.  Then makers that nowhere reach the same
+channel are marked in the same images, each of their channels by a code of its own.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +24,13 @@ from torch.overrides import TorchFunctionMode
 
 from mint_cli.errors import first_line
 from mint_cli.network.layers import CONVOLUTIONS, device_of, inference
+from mint_cli.protocol import Tensors
 
 IMAGE = ""  # the images, as a maker
 LOGITS = "logits"  # the network's output, as a place
+PASS = 16  # images in which makers are looked at one an image, bounded for the sake of memory
+Side = tuple[int, int]  # the number of an addition in a pass, and one of its two terms
+Marks = dict[str, Tensor]  # maker -> which channels are NaN in which image, bool
 CHANNELWISE = (nn.modules.batchnorm._BatchNorm, nn.PReLU, nn.modules.instancenorm._InstanceNorm)
 
 
@@ -54,10 +61,12 @@ def channels_of(module: nn.Module | None, x: Tensor) -> Tensor:
 
 @dataclass
 class Arrivals(TorchFunctionMode):
-    """What one probe of one maker showed: NaNs at every place, and in which additions."""
+    """What a pass over so many images showed: NaNs at every place, and in which additions."""
 
+    images: int
     places: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
-    sums: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))  # call -> sides
+    sums: dict[Side, Tensor] = field(default_factory=dict)  # images with NaNs there, bool
+    error: str = ""  # why the pass ended early
     _call: int = 0
 
     def __post_init__(self) -> None:
@@ -67,23 +76,35 @@ class Arrivals(TorchFunctionMode):
         if getattr(function, "__name__", "").strip("_") in ("add", "radd", "iadd"):
             self._call += 1
             for side, x in enumerate(arguments[:2]):
-                if isinstance(x, Tensor) and x.is_floating_point() and bool(x.isnan().any()):
-                    self.sums[self._call].add(side)
+                if isinstance(x, Tensor) and x.is_floating_point():
+                    self.sums[self._call, side] = by_image(x.isnan(), self.images)
         return function(*arguments, **(settings or {}))
 
 
-def codes(channels: int) -> Tensor:
+def by_image(bad: Tensor, images: int) -> Tensor:
+    """In which images something is bad; in all of them where rows are no images."""
+    if bad.ndim and len(bad) % images == 0:
+        return bad.reshape(images, -1).any(1)
+    return bad.any().expand(images)
+
+
+def codes(channels: int, bits: int | None = None) -> Tensor:
     """Which channels are NaN in which probe image, bool (2 · bits, channels).
 
-    The bits of their numbers, and the inverse.
+    The bits of their numbers, and the inverse; as many bits as it takes unless told.
     """
-    bits = max(1, math.ceil(math.log2(channels)))
+    bits = bits or bits_for(channels)
     ones = (torch.arange(channels)[None, :] >> torch.arange(bits)[:, None]) & 1
     return torch.cat([ones == 1, ones == 0])
 
 
+def bits_for(channels: int) -> int:
+    """Bits of the largest channel's number."""
+    return max(1, math.ceil(math.log2(channels)))
+
+
 def decoded(seen: Tensor) -> tuple[Tensor, bool]:
-    """The channel that arrived at each of a place, int64 (−1 none), and whether several did at one."""
+    """The channel that arrived at each of a place, int64 (−1 none); whether several did at one."""
     ones, inverse = seen.chunk(2)
     reached = seen.any(0)
     mixed = bool((ones & inverse).any())
@@ -93,15 +114,15 @@ def decoded(seen: Tensor) -> tuple[Tensor, bool]:
 
 @contextmanager
 def probed(
-    model: nn.Module, shapes: dict[str, torch.Size], maker: str, arrivals: Arrivals
+    model: nn.Module, shapes: dict[str, torch.Size], marks: Marks, arrivals: Arrivals
 ) -> Iterator[None]:
-    """Every maker gives zeros, ``maker`` NaNs by its code; NaNs are noted wherever they arrive."""
+    """Every maker gives zeros, and NaNs where it is marked; NaNs are noted wherever they arrive."""
     with ExitStack() as stack:
         for name, m in model.named_modules():
             if is_place(m):
                 stack.enter_context(noting(m, name, arrivals))
             if name in shapes:
-                stack.enter_context(cut(m, shapes[name], name == maker))
+                stack.enter_context(cut(m, shapes[name], marks.get(name), arrivals.images))
         yield
 
 
@@ -122,22 +143,20 @@ def noting(module: nn.Module, name: str, arrivals: Arrivals) -> Iterator[None]:
 
 
 @contextmanager
-def cut(module: nn.Module, shape: torch.Size, marked: bool) -> Iterator[None]:
-    """Let a layer give zeros, or with ``marked`` NaNs by its code, instead of what it computes.
+def cut(module: nn.Module, shape: torch.Size, mark: Tensor | None, images: int) -> Iterator[None]:
+    """Let a layer give zeros, and NaNs where it is marked, instead of what it computes.
 
-    ``shape`` is that of its output for one image: the first axis holds the rows that one image makes.
+    ``shape`` is that of its output for one image: the first axis holds the rows that it makes.
     """
 
     def instead(x: Tensor) -> Tensor:
         with torch._C.DisableTorchFunction():
-            last = isinstance(module, nn.Linear)
-            code = codes(shape[-1 if last else 1]).to(x.device)
-            rows = x.shape[0] if shape[0] == 1 else len(code) * shape[0]
+            rows = x.shape[0] if shape[0] == 1 else images * shape[0]
             fresh = torch.zeros(rows, *shape[1:], device=x.device)
-            if marked:
-                view = [len(code)] + [1] * (fresh.ndim - 1)
-                view[-1 if last else 1] = code.shape[1]
-                fresh.masked_fill_(code.view(view), torch.nan)
+            if mark is not None:
+                view = [images] + [1] * (fresh.ndim - 1)
+                view[-1 if isinstance(module, nn.Linear) else 1] = mark.shape[1]
+                fresh.masked_fill_(mark.to(x.device).view(view), torch.nan)
             return fresh
 
     module.forward = instead  # an attribute of the object hides the method of its class
@@ -170,9 +189,9 @@ def output_shapes(model: nn.Module, pixels: tuple[int, ...]) -> dict[str, torch.
 class Couplings:
     """Where every maker's channels arrive, and what cannot be known of them.
 
-    ``arrivals[maker][place]`` numbers, for every channel of the place, the maker's channel that arrives
-    there, int64, −1 none.  ``fixed`` says in words why a maker's channels must all stay; ``added`` names
-    makers whose channels are added to those of others: the residual stream.
+    ``arrivals[maker][place]`` numbers, for every channel of the place, the maker's channel that
+    arrives there, int64, −1 none.  ``fixed`` says in words why a maker's channels must all stay;
+    ``added`` names makers whose channels are added to those of others: the residual stream.
     """
 
     arrivals: dict[str, dict[str, Tensor]]
@@ -182,27 +201,19 @@ class Couplings:
 
 
 def couplings(model: nn.Module, pixels: tuple[int, ...]) -> Couplings:
-    """Probe every maker of a network, and the images, one after another."""
+    """Probe every maker of a network, and the images."""
     modules, shapes = dict(model.named_modules()), output_shapes(model, pixels)
-    makers = {name: channels_made(modules[name]) for name in shapes}
-    arrivals, fixed, sums = {}, {}, {}
-    for maker, channels in {IMAGE: pixels[0], **makers}.items():
-        seen, mixed = probe(model, shapes, maker, channels, pixels)
-        found, broken = {}, mixed
-        for place, rows in seen.places.items():
-            if len(rows) > 1 and any(r.any() for r in rows):
-                broken = broken or f"{place} is called {len(rows)} times in one pass"
-            found[place], several = decoded(torch.stack(rows).any(0))
-            if several:
-                broken = broken or f"its channels are mixed before {place}"
-        arrivals[maker] = {place: at for place, at in found.items() if (at >= 0).any()}
-        sums[maker] = seen.sums
-        if broken:
-            fixed[maker] = broken
-        elif LOGITS in arrivals[maker]:
-            fixed[maker] = "its channels are the network's outputs"
+    channels = {IMAGE: pixels[0], **{name: channels_made(modules[name]) for name in shapes}}
+    look, makers, reach = partial(probe, model, shapes, pixels), list(channels), {}
+    for first in range(0, len(makers), PASS):
+        reach |= halved(partial(reached, look, channels), makers[first : first + PASS])
+    found = {}
+    for group in apart(reach):
+        found |= halved(partial(told, look, channels, reach), group)
+    arrivals = {maker: found[maker][0] for maker in makers}
+    fixed = {maker: found[maker][1] for maker in makers if found[maker][1]}
     fixed[IMAGE] = "they are the images"
-    return Couplings(arrivals, {IMAGE: pixels[0], **makers}, fixed, added(sums))
+    return Couplings(arrivals, channels, fixed, added(reach))
 
 
 def channels_made(module: nn.Module) -> int:
@@ -211,35 +222,144 @@ def channels_made(module: nn.Module) -> int:
 
 
 def probe(
-    model: nn.Module,
-    shapes: dict[str, torch.Size],
-    maker: str,
-    channels: int,
-    pixels: tuple[int, ...],
-) -> tuple[Arrivals, str]:
-    """One pass with NaNs by code in what ``maker`` makes, and why it shows nothing, if so."""
-    code, seen = codes(channels), Arrivals()
-    x = torch.zeros(len(code), *pixels, device=device_of(model))
-    if maker == IMAGE:
-        x.masked_fill_(code[:, :, None, None].to(x.device), torch.nan)
-    with inference(model), probed(model, shapes, maker, seen):
+    model: nn.Module, shapes: dict[str, torch.Size], pixels: tuple[int, ...], marks: Marks
+) -> Arrivals:
+    """One pass with NaNs where makers are marked, all in as many images."""
+    seen = Arrivals(len(next(iter(marks.values()))))
+    x = torch.zeros(seen.images, *pixels, device=device_of(model))
+    if IMAGE in marks:
+        x.masked_fill_(marks[IMAGE][:, :, None, None].to(x.device), torch.nan)
+    with inference(model), probed(model, shapes, marks, seen):
         try:
             with seen:
                 logits = model(x)
         except (RuntimeError, ValueError, IndexError) as error:
-            return seen, f"a network of NaNs cannot be run ({first_line(error)})"
+            seen.error = f"a network of NaNs cannot be run ({first_line(error)})"
+            return seen
     seen.places[LOGITS].append(channels_of(None, logits))
-    return seen, ""
+    return seen
 
 
-def added(sums: dict[str, dict[int, set[int]]]) -> frozenset[str]:
+def halved(look: Callable[[list[str]], dict | None], makers: list[str]) -> dict:
+    """What a look at makers finds of each, at once or, where that finds nothing, in halves."""
+    found = look(makers)
+    if found is not None:
+        return found
+    middle = len(makers) // 2
+    return halved(look, makers[:middle]) | halved(look, makers[middle:])
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far NaNs in all channels of a maker come."""
+
+    places: Tensors  # place -> which of its channels, bool
+    sides: set[Side]
+
+
+def reached(
+    look: Callable[[Marks], Arrivals], channels: dict[str, int], makers: list[str]
+) -> dict[str, Reach] | None:
+    """How far each of some makers reaches, an image for each; None where several end the pass."""
+    images = torch.eye(len(makers), dtype=torch.bool)
+    seen = look({m: images[:, i, None].repeat(1, channels[m]) for i, m in enumerate(makers)})
+    if seen.error and len(makers) > 1:
+        return None
+    found = {maker: Reach({}, set()) for maker in makers}
+    for place, calls in seen.places.items():
+        every = in_images(calls, len(makers))
+        for i in every.any(1).nonzero()[:, 0].tolist():
+            found[makers[i]].places[place] = every[i]
+    for side, own in seen.sums.items():
+        for i in own.nonzero()[:, 0].tolist():
+            found[makers[i]].sides.add(side)
+    return found
+
+
+def in_images(calls: list[Tensor], images: int) -> Tensor:
+    """Which channels of a place have NaNs in which image in some call, bool (images, channels).
+
+    Where the rows are no images, in all images.
+    """
+    rows = [own if len(own) == images else own.any(0).expand(images, -1) for own in calls]
+    return torch.stack(rows).any(0)
+
+
+def apart(reach: dict[str, Reach]) -> list[list[str]]:
+    """Makers in groups; no two of a group reach the same channel of any place."""
+    groups: list[tuple[list[str], Tensors]] = []  # with the channels that are reached
+    for maker, own in reach.items():
+        free = (group for group in groups if not overlap(own.places, group[1]))
+        members, taken = next(free, ([], {}))
+        if not members:
+            groups.append((members, taken))
+        members.append(maker)
+        for place, at in own.places.items():
+            taken[place] = taken[place] | at if place in taken else at
+    return [members for members, _ in groups]
+
+
+def overlap(one: Tensors, other: Tensors) -> bool:
+    """Whether two sets of channels of places have any in common."""
+    return any(bool((one[place] & other[place]).any()) for place in one.keys() & other.keys())
+
+
+def told(
+    look: Callable[[Marks], Arrivals],
+    channels: dict[str, int],
+    reach: dict[str, Reach],
+    makers: list[str],
+) -> dict[str, tuple[Tensors, str]] | None:
+    """Of each maker of a group where its channels arrive, and why they must all stay.
+
+    None where several makers end the pass, or show together what none of them reaches alone.
+    """
+    bits = max(bits_for(channels[maker]) for maker in makers)
+    seen = look({maker: codes(channels[maker], bits) for maker in makers})
+    strange = seen.error or stray(seen, [reach[maker] for maker in makers])
+    if strange and len(makers) > 1:
+        return None
+    return {maker: own_arrivals(seen, reach[maker], strange) for maker in makers}
+
+
+def stray(seen: Arrivals, reach: list[Reach]) -> str:
+    """Where something arrived that no maker reaches as a whole, in words; nothing if nowhere."""
+    for place, calls in seen.places.items():
+        arrived = torch.stack([own.any(0) for own in calls]).any(0)
+        for own in reach:
+            if place in own.places:
+                arrived &= ~own.places[place]
+        if arrived.any():
+            return f"some of its channels reach {place} in other ways than all of them"
+    return ""
+
+
+def own_arrivals(seen: Arrivals, reach: Reach, strange: str) -> tuple[Tensors, str]:
+    """Of one maker where its channels arrive, and why they must all stay, if they must."""
+    found, broken = {}, strange
+    for place in (place for place in seen.places if place in reach.places):
+        calls = seen.places[place]
+        if len(calls) > 1:
+            broken = broken or f"{place} is called {len(calls)} times in one pass"
+        if any(len(own) != seen.images for own in calls):
+            broken = broken or f"the rows that enter {place} are not images"
+            continue
+        within = torch.stack(calls).any(0) & reach.places[place]
+        found[place], several = decoded(within)
+        if several or (reach.places[place] & ~within.any(0)).any():
+            broken = broken or f"its channels are mixed before {place}"
+    if not broken and LOGITS in found:
+        broken = "its channels are the network's outputs"
+    return found, broken
+
+
+def added(reach: dict[str, Reach]) -> frozenset[str]:
     """Makers that arrive at one side of an addition at whose other side another one does."""
-    sides: dict[int, set[int]] = defaultdict(set)
-    for calls in sums.values():
-        for call, own in calls.items():
-            sides[call] |= own
-    both = {call for call, own in sides.items() if len(own) == 2}
-    return frozenset(maker for maker, calls in sums.items() if both & calls.keys())
+    sides = {side for own in reach.values() for side in own.sides}
+    both = {call for call, side in sides if (call, 1 - side) in sides}
+    return frozenset(
+        maker for maker, own in reach.items() if both & {call for call, _ in own.sides}
+    )
 
 
 @dataclass(frozen=True)

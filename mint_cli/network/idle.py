@@ -25,9 +25,9 @@ def settled(model: nn.Module, cells: dict[str, Cells], x: Tensor) -> tuple[nn.Mo
     """
     model = deepcopy(model)
     kept = {site: torch.ones(own.shape, dtype=torch.bool) for site, own in cells.items()}
-    parameters = dict(model.named_parameters())
+    parameters, modules = dict(model.named_parameters()), dict(model.named_modules())
     while True:
-        found = {s: kept[s] & ~idle(model, own, kept[s], x) for s, own in cells.items()}
+        found = {s: kept[s] & ~idle(model, modules, own, kept[s], x) for s, own in cells.items()}
         if all(torch.equal(found[site], kept[site]) for site in cells):
             return model, kept
         kept = found
@@ -35,12 +35,13 @@ def settled(model: nn.Module, cells: dict[str, Cells], x: Tensor) -> tuple[nn.Mo
         apply_masks(model, masks)
 
 
-def idle(model: nn.Module, cells: Cells, kept: Tensor, x: Tensor) -> Tensor:
+def idle(
+    model: nn.Module, modules: dict[str, nn.Module], cells: Cells, kept: Tensor, x: Tensor
+) -> Tensor:
     """Channels of one site that carry nothing, bool, of those still ``kept``.
 
     Their constants are moved into the network's biases.  Every layer that makes channels keeps one.
     """
-    modules = dict(model.named_modules())
     reads, makes = sides(cells, modules)
     unread = ~touched(cells.shape, {n: (at, used(modules[n], 1)) for n, at in reads.items()})
     unmade = ~touched(cells.shape, {n: (at, used(modules[n], 0)) for n, at in makes.items()})

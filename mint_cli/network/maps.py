@@ -118,8 +118,8 @@ def passes(
 ) -> None:
     """Batches of plain images through the network, ``see`` called at the named layers."""
     with inference(model), hooked(model, names, see):
-        for chunk in index.split(batch_size):
-            model(im.plain(images, chunk).to(device_of(model)))
+        for pixels in im.plains(images, index.split(batch_size)):
+            model(pixels.to(device_of(model)))
             end()
 
 

@@ -98,8 +98,8 @@ def sampled(
         parts[name].append(sample(name, entering, leaving))
 
     with inference(model), hooked(model, layers, note):
-        for chunk in index.split(batch_size):
-            model(im.plain(images, chunk).to(device_of(model)))
+        for pixels in im.plains(images, index.split(batch_size)):
+            model(pixels.to(device_of(model)))
     return {
         name: tuple(torch.cat(side) for side in zip(*chunks, strict=True)) for name, chunks in parts.items()
     }
@@ -123,22 +123,24 @@ def reestimate_batch_norm(
         m.train()
     index = torch.from_numpy(rng.permutation(len(images))[:count])
     with torch.no_grad():
-        for chunk in index.tensor_split(-(-len(index) // batch_size)):
-            model(im.augmented(images, chunk, rng).to(device_of(model)))
+        for pixels in im.augmentations(images, index.tensor_split(-(-len(index) // batch_size)), rng):
+            model(pixels.to(device_of(model)))
     for m, momentum in zip(norms, momenta, strict=True):
         m.momentum = momentum
         m.eval()
 
 
 def settle_constant_channels(model: nn.Module) -> None:
-    """Give a variance of 1 to channels of batch norms that vary less than bfloat16 resolves at their mean.
+    """Give a variance of 1 to channels that vary less than bfloat16 resolves at their mean.
+
+    Of batch norms in training mode; the statistics of others have not been made by it.
 
     To a training in bfloat16 these were constants (no live inputs), which the norm maps to its bias.
     Left at about 0, the variance would make the rounding of that constant up to 1/√eps = 316 times as
     large wherever the network runs in float32.
     """
     least = torch.finfo(torch.bfloat16).eps / 2
-    for m in batch_norms(model).values():
+    for m in filter(lambda m: m.training, batch_norms(model).values()):
         m.running_var[m.running_var.sqrt() < least * m.running_mean.abs()] = 1.0
 
 

@@ -137,7 +137,11 @@ def spread(rows: Sequence[Row]) -> list[str]:
         return ["Every row is one seed: how much another would change it is not known."]
     counts = {len(row.records) for row in several}
     seeds = f"{counts.pop()} seeds" if len(counts) == 1 else "seeds, their number in brackets"
-    loaded = [row.settings.get("checkpoint", "null") != "null" for row in several]
+    loaded = [
+        row.settings.get("checkpoint", "null") != "null"
+        and row.settings.get("checkpoint_new", "[]") == "[]"
+        for row in several
+    ]
     covers = ": it covers training, samples, calibration and masks"
     if any(loaded):
         start = ", all from one checkpoint: it" if all(loaded) else "; from a checkpoint it"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mint_cli.errors import DataError, shortened
-from mint_cli.report.schema import SCHEMAS, record_of_today, settings_of_today, within
+from mint_cli.report.schema import LATER, SCHEMAS, record_of_today, settings_of_today, within
 
 NAMES = ("dataset", "model", "pruner", "schedule")  # the four groups a user chooses from
 SHARES = ("sparsity.total", "sparsity.of_all_weights")
@@ -196,6 +196,7 @@ def parsed(raw: dict[str, Any]) -> Record:
     if raw["schema"] == 1:
         leaves = settings_of_today(leaves)
         raw = record_of_today(raw, leaves)
+    leaves = LATER | leaves
     leaves |= {name: raw[name] for name in NAMES if name in raw} | {"seed": raw["seed"]}
     if raw.get("checkpoint"):  # the same content is the same network wherever it lies
         leaves["checkpoint"] = f"{Path(leaves['checkpoint']).name}:{raw['checkpoint'][:8]}"
@@ -232,7 +233,7 @@ def without_effect(raw: dict[str, Any], leaves: dict[str, Any]) -> list[str]:
     idle = []
     if "reliability" in raw and raw["reliability"] is None:  # no score was computed
         idle.append("pruner.criterion")
-    if raw.get("checkpoint"):
+    if raw.get("checkpoint") and not leaves["checkpoint_new"]:
         idle.append("schedule.train")
     if leaves.get("schedule.retrain.epochs") == 0:
         retraining = [key for key in leaves if within(key, ["schedule.retrain"])]

@@ -44,6 +44,7 @@ ADDED = {  # settings that the old code lacked, and what it did instead
     "schedule.rounds": "oneshot",
     **{f"pruner.calibration.{key}": value for key, value in CALIBRATION.items()},
 }
+LATER = {"checkpoint_new": []}  # that came after the first records of schema 2, likewise
 
 
 def settings_of_today(old: dict[str, Any]) -> dict[str, Any]:

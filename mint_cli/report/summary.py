@@ -27,7 +27,7 @@ def summary(record: dict[str, Any], path: Path, control: str | None = None) -> s
         "": some(layers),
         "accuracy": ", ".join(f"{name} {value:.2%}" for name, value in accuracy.items())
         + " (test)",
-        **({"size": size(record["shrink"])} if record.get("shrink") else {}),
+        **({"size": size(record["shrink"], record["cost"])} if record.get("shrink") else {}),
         "reliability": reliability(record["reliability"]),
         "seconds": ", ".join(
             f"{name} {seconds:.1f}" for name, seconds in record["seconds"].items()
@@ -41,15 +41,17 @@ def summary(record: dict[str, Any], path: Path, control: str | None = None) -> s
     return f"{title} seed {record['seed']}\n{told}"
 
 
-def size(shrink: dict[str, Any]) -> str:
+def size(shrink: dict[str, Any], cost: dict[str, Any]) -> str:
     """How much smaller the network has become, or why it has not."""
     if shrink["reason"]:
         return f"not smaller: {shrink['reason']}"
     counts = (
-        f"{name} {shrink[name]['masked']:,} → {shrink[name]['shrunken']:,}"
-        for name in ("parameters", "macs")
+        f"{name} {cost['dense'][name]:,} → {cost['shrunken'][name]:,}"
+        for name in ("parameters", "macs", "bytes")
     )
-    return ", ".join(counts) + f", outputs equal to {shrink['difference']:.0e}"
+    before, after = (cost[name]["latency"]["batch_128"]["median"] for name in ("dense", "shrunken"))
+    times = f"milliseconds for 128 images {before:.1f} → {after:.1f}"
+    return f"{', '.join(counts)}, {times}; outputs equal to {shrink['difference']:.0e}"
 
 
 def in_words(gone: float, accuracy: dict[str, float]) -> str:

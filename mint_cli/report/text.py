@@ -24,6 +24,14 @@ LATEX = {
     **{"<": "$<$", ">": "$>$"},
 }
 
+COSTS = {  # of a network, in units of a readable size
+    "parameters": (1e-6, 3, "millions"),
+    "macs": (1e-6, 2, "millions"),
+    "bytes": (1e-6, 2, "MB"),
+    "activations": (1e-6, 2, "MB"),
+    "latency": (1, 1, "ms"),
+}
+
 
 @dataclass(frozen=True)
 class Table:
@@ -38,7 +46,10 @@ class Table:
 
 def unit(key: str) -> tuple[float, int, str]:
     """Factor, decimals and unit in which a number is shown."""
-    head = key.partition(".")[0]
+    head, _, rest = key.partition(".")
+    if head == "cost":
+        leaf = {*rest.split(".")} & COSTS.keys()
+        return COSTS[leaf.pop()] if leaf else (1, 0, "")
     if head in ("sparsity", "accuracy", "validation_accuracy"):
         return 100, 2, "%"
     return {

@@ -66,8 +66,7 @@ class Stream:
         """Pixels after the training transform, (batch size, c, h, w): the statistics of any other transform are biased."""
         rng = np.random.default_rng(self.seed)
         index = torch.from_numpy(rng.choice(len(self.images), self.calibration.images, replace=False))
-        for chunk in index.split(self.calibration.batch_size):
-            yield im.augmented(self.images, chunk, rng)
+        return im.augmentations(self.images, index.split(self.calibration.batch_size), rng)
 
 
 def stream(images: Images, calibration: Calibration, rng: np.random.Generator) -> Stream:

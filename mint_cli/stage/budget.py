@@ -69,6 +69,11 @@ class Budget:
         if self.of not in UNITS:
             raise SettingError("of", f"must be one of {', '.join(UNITS)}", self.of)
 
+    def by_unit(self, scores: Tensors, cells: dict[str, Cells], ledger: Ledger) -> Tensors:
+        """Losses a weight as losses a unit of what the budget counts."""
+        weights, units = ledger.each(cells, "all"), ledger.each(cells, self.of)
+        return {site: own * weights[site] / units[site] for site, own in scores.items()}
+
     def allocate(
         self, allocation: partial, scores: Tensors, cells: dict[str, Cells], ledger: Ledger
     ) -> Kept:

@@ -42,8 +42,10 @@ class Data:
         return digest(self.splits)
 
     def identity(self) -> dict[str, Any]:
-        """What a key knows of the data."""
-        return {"dataset": self.dataset, "content": self.content}
+        """What a key knows of the data: no setting that the plug-in says changes no result."""
+        beside = getattr(self.dataset.func, "indifferent", ())
+        settings = {k: v for k, v in self.dataset.keywords.items() if k not in beside}
+        return {"dataset": partial(self.dataset.func, **settings), "content": self.content}
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,8 @@ def prune(
     cells, ledger = sites.cells(network), sites.ledger(network)
     gone = ce.gone(cells, former, counts)
     ranks = scores.tensors if scores else {site: torch.zeros(own.shape) for site, own in cells.items()}
+    if scores and scores.metrics["additive"]:
+        ranks = budget.by_unit(ranks, cells, ledger)
     ordered = {site: torch.where(gone[site], -torch.inf, ranks[site].double()) for site in cells}
     kept = budget.allocate(allocation, ordered, cells, ledger)
     check_kept(allocation, cells, kept)

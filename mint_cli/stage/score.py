@@ -14,13 +14,14 @@ from mint_cli.errors import DataError
 from mint_cli.protocol import Cells, Estimate
 from mint_cli.solver.progress import kept_by
 from mint_cli.stage.common import Network, Result, Sites, part, stream
-from mint_cli.store import Artifact, Context
+from mint_cli.store import Artifact, Context, versioned
 
 log = logging.getLogger(__name__)
 
 NOISE = 0.3  # agreement of two halves below which a ranking is mostly noise
 
 
+@versioned(2)
 def score(
     network: Network,
     sites: Sites,
@@ -40,7 +41,9 @@ def score(
     check_estimates(criterion.func.__name__, cells, estimates)
     report = {name: reliability.report(estimate) for name, estimate in estimates.items()}
     warn_of_noise(report)
-    return {name: e.score.double().cpu() for name, e in estimates.items()}, {"reliability": report}
+    additive = all(estimate.additive for estimate in estimates.values())
+    scores = {name: estimate.score.double().cpu() for name, estimate in estimates.items()}
+    return scores, {"reliability": report, "additive": additive}
 
 
 def check_estimates(criterion: str, cells: dict[str, Cells], estimates: dict[str, Estimate]) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from mint_cli.data import images as im
 from mint_cli.errors import first_line
 from mint_cli.granularity.filters import filters
-from mint_cli.network import cost, surgery
+from mint_cli.network import surgery
 from mint_cli.network.couplings import Recorded
 from mint_cli.network.idle import settled
 from mint_cli.network.layers import record
@@ -44,11 +44,6 @@ def shrink(network: Network, pruned: Artifact, context: Context) -> Result:
     if found["reason"]:
         log.warning("the network is not made smaller: %s; the masked one is kept", found["reason"])
         small, rows, columns = masked, {}, {}
-    both = {"masked": masked, "shrunken": small}
-    found |= {
-        "parameters": {name: cost.parameters(m) for name, m in both.items()},
-        "macs": {name: cost.macs(m, network.pixels) for name, m in both.items()},
-    }
     tensors = prefixed("state", small.state_dict())
     return tensors | prefixed("rows", rows) | prefixed("columns", columns), found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -15,9 +17,21 @@ from mint_cli.protocol import Images, Masks, Tensors
 from mint_cli.store import Context
 from mint_cli.training.recipe import Recipe, learning_rate
 
+Views = Callable[[Images, list[Tensor], im.Draws], Iterator[Tensor]]  # as ``images.views``
 
-def fit(model: nn.Module, images: Images, recipe: Recipe, seed: list[int], context: Context, masks: Masks | None = None) -> list[float]:
+
+def fit(
+    model: nn.Module,
+    images: Images,
+    recipe: Recipe,
+    seed: list[int],
+    context: Context,
+    masks: Masks | None = None,
+    views: Views = im.views,
+) -> list[float]:
     """Train in place and return the mean loss of every epoch; weights outside ``masks`` stay exactly 0.0.
+
+    ``views`` gives what enters the model for one batch of images after another.
 
     ``seed`` fixes order, augmentation and dropout of every epoch by itself, so a run that was cut off goes on as if it
     had not been.  Raises DataError with epoch and step at the first loss that is not finite.
@@ -39,7 +53,7 @@ def fit(model: nn.Module, images: Images, recipe: Recipe, seed: list[int], conte
     model.train()
     epochs = tqdm(range(len(losses), recipe.epochs), initial=len(losses), total=recipe.epochs, disable=None, unit="epoch", leave=False)
     for epoch in epochs:
-        losses.append(train_epoch(forward, optimiser, images, recipe, [*seed, epoch], epoch, held))
+        losses.append(train_epoch(forward, optimiser, images, recipe, [*seed, epoch], epoch, held, views))
         epochs.set_postfix(loss=f"{losses[-1]:.4f}")
         context.scratch.save(lambda: progress(model, optimiser, losses))
     if recipe.precision == "bfloat16":
@@ -53,7 +67,9 @@ def masked_parameters(model: nn.Module, masks: Masks) -> list[tuple[nn.Parameter
     return [(p, spread(mask, p.ndim).to(p.device, p.dtype)) for p, mask in pairs if p.requires_grad]
 
 
-def train_epoch(model, optimiser, images: Images, recipe: Recipe, seed: list[int], epoch: int, held) -> float:
+def train_epoch(
+    model, optimiser, images: Images, recipe: Recipe, seed: list[int], epoch: int, held, views: Views
+) -> float:
     """One pass in random order (a last partial batch is left out) and its mean loss."""
     rng, device = np.random.default_rng(seed), images.pixels.device
     order = torch.from_numpy(rng.permutation(len(images)))
@@ -61,15 +77,15 @@ def train_epoch(model, optimiser, images: Images, recipe: Recipe, seed: list[int
     draws = im.draw(images, len(images), rng)
     size = min(recipe.batch_size, len(images))
     steps = len(images) // size
-    order, losses = order.to(device), torch.empty(steps, device=device)
+    batches = list(order[: steps * size].to(device).split(size))
+    draws = draws and tuple(drawn[: steps * size] for drawn in draws)
+    losses = torch.empty(steps, device=device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(dropout_seed)  # dropout has no generator of its own
-        for step in range(steps):
-            batch = slice(step * size, (step + 1) * size)
+        for step, entering in enumerate(views(images, batches, draws)):
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(recipe, epoch + step / steps)
-            pixels = im.transformed(images, order[batch], draws and tuple(d[batch] for d in draws))
-            losses[step] = train_step(model, optimiser, pixels, images.labels[order[batch]], recipe, held)
+            losses[step] = train_step(model, optimiser, entering, images.labels[batches[step]], recipe, held)
     finite = losses.isfinite()
     if not finite.all():
         first = int((~finite).int().argmax())
@@ -79,10 +95,10 @@ def train_epoch(model, optimiser, images: Images, recipe: Recipe, seed: list[int
     return float(losses.mean())
 
 
-def train_step(model, optimiser, pixels: Tensor, labels: Tensor, recipe: Recipe, held) -> Tensor:
+def train_step(model, optimiser, entering: Tensor, labels: Tensor, recipe: Recipe, held) -> Tensor:
     """One update; gradients of masked weights are zeroed first, so weight, decay and momentum stay exactly 0.0 there."""
-    with torch.autocast(pixels.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-        loss = nn.functional.cross_entropy(model(pixels), labels, label_smoothing=recipe.label_smoothing)
+    with torch.autocast(entering.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        loss = nn.functional.cross_entropy(model(entering), labels, label_smoothing=recipe.label_smoothing)
     optimiser.zero_grad(set_to_none=True)
     with differentiated():
         loss.backward()
@@ -120,8 +136,9 @@ def predict(model: nn.Module, images: Images, batch_size: int = 100) -> tuple[Te
     device = device_of(model)
     found, loss = [], 0.0
     with inference(model):
-        for index in torch.arange(len(images)).split(batch_size):
-            logits = model(im.plain(images, index).to(device)).float()
+        every = torch.arange(len(images)).split(batch_size)
+        for index, pixels in zip(every, im.plains(images, every), strict=True):
+            logits = model(pixels.to(device)).float()
             labels = images.labels[index.to(images.labels.device)].to(device)
             found.append(logits.argmax(1).cpu())
             loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))

@@ -5,11 +5,13 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from channels import NETWORKS, PIXELS, filter_cells
 from networks import block_cells, layers_of, seeded, weight_cells
 from torch import nn
 
-from mint_cli.criterion.conditional_information import check, conditional_information
+from mint_cli.criterion.conditional_information import check, conditional_information, of_channels
 from mint_cli.errors import DataError, SettingError
+from mint_cli.estimator.gaussian import gaussian
 from mint_cli.model.lenet5 import lenet5
 from mint_cli.network.layers import normalise_inputs, record
 from mint_cli.protocol import Estimate, Images, checked_by
@@ -151,10 +153,54 @@ def test_features_of_a_linear_layer_on_tokens_are_its_channels_averaged_over_tok
     torch.testing.assert_close(made, child, atol=1e-5, rtol=1e-5)
 
 
-def test_whole_channels_are_refused_before_any_work():
-    from channels import NETWORKS, PIXELS, filter_cells
+def coloured(count=60):
+    pixels = torch.randint(0, 256, (count, 3, 8, 8), dtype=torch.uint8)
+    return Images(pixels, torch.arange(count) % 10)
 
-    model = NETWORKS["sequential"]()
-    settings = {"samples_per_class": 1, "features": "means", "estimator": partial(print)}
-    with pytest.raises(SettingError, match="^granularity must be blocks or weights: whole channels"):
-        check(record(model, PIXELS), filter_cells(model), torch.arange(10) % 3, **settings)
+
+@pytest.mark.parametrize("features", ["means", "patches"])
+@pytest.mark.parametrize("kind", ["residual", "flattened"])
+def test_whole_channels_are_judged_by_the_layers_that_read_them(kind, features):
+    model = normalise_inputs(NETWORKS[kind](), (0.0,) * 3, (1.0,) * 3).eval()
+    cells, sizes = filter_cells(model), {}
+    settings = {"samples_per_class": 1, "features": features, "estimator": partial(print)}
+    check(record(model, PIXELS), cells, torch.arange(10) % 3, **settings)
+
+    def counted(child, parent, child_groups, parent_groups, rng, /):
+        assert child_groups.tolist() == [0] * child.shape[1]
+        sizes.setdefault(parent.shape[1], parent_groups.bincount().tolist())
+        return Estimate(torch.arange(len(sizes[parent.shape[1]])).float()[None])
+
+    found = estimated(model, cells, coloured(), counted, features)
+    kernel = 9 if features == "patches" else 1
+    if kind == "flattened":  # 64 pixels of every channel enter the linear layer
+        assert sizes == {256: [64] * 4} and found["first"].score.tolist() == [0, 1, 2, 3]
+    else:  # the stream of 6 is read by inner and by the classifier, its two scores are summed
+        assert sizes == {6 * kernel: [kernel] * 6, 4 * kernel: [kernel] * 4, 6: [1] * 6}
+        assert found["stem"].score.tolist() == [0, 2, 4, 6, 8, 10]
+        assert found["inner"].score.tolist() == [0, 1, 2, 3]
+
+
+def test_a_channel_that_its_reader_ignores_carries_no_information():
+    model = normalise_inputs(NETWORKS["sequential"](), (0.0,) * 3, (1.0,) * 3).eval()
+    model.norm.reset_running_stats()
+    nn.init.constant_(model.norm.weight, 1.0)
+    nn.init.constant_(model.norm.bias, 2.0)  # no channel falls silent by its ReLU
+    model.last.weight.data[:, 2] = 0.0
+    estimator = partial(gaussian, ridge=1e-5, form="variance")
+    found = estimated(model, filter_cells(model), coloured(400), estimator, "patches")
+    score = found["first"].score
+    assert score.argmin() == 2 and float(score[2]) < 0.3 * float(score[torch.arange(6) != 2].min())
+
+
+def test_channels_that_are_in_no_cell_are_given_together_and_get_no_score():
+    owner, seen = torch.tensor([-1, 1, 0, -1]), {}
+
+    def read(children, parents, rng):
+        seen["groups"] = children.tolist(), parents.tolist()
+        halves = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[3.0, 4.0, 5.0]])
+        return Estimate(torch.tensor([[5.0, 6.0, 7.0]]), halves)
+
+    found = of_channels(read, owner, 2, 3, np.random.default_rng(0))
+    assert seen["groups"] == ([0, 0], [0, 2, 1, 0]) and found.score.tolist() == [6.0, 7.0, 0.0]
+    assert [half.tolist() for half in found.halves] == [[2.0, 3.0, 0.0], [4.0, 5.0, 0.0]]

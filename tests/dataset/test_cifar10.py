@@ -8,12 +8,13 @@ from commandline import cifar10_root
 from pickles import batch, dtype, matrix, number, state
 
 from mint_cli.data.splits import checked
-from mint_cli.dataset.cifar10 import FOLDER, LARGEST, TEST, TRAIN, cifar10
+from mint_cli.dataset.cifar10 import CIFAR10, cifar10
 from mint_cli.errors import DataError, SettingError
 
 SETTINGS = {"validation": 5, "subset": None, "seed": 0, "padding": 4, "flip": True}
 SETTINGS |= {"mean": [0.5] * 3, "std": [0.2] * 3}
 SIZE = 3072
+FOLDER, TRAIN, TEST = CIFAR10.folder, CIFAR10.train, CIFAR10.test
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ def test_a_damaged_batch_is_named_with_what_is_wrong(root, content, message):
 
 def test_a_file_larger_than_ten_thousand_images_is_refused_unread(root):
     with open(root / FOLDER / "test_batch", "r+b") as file:
-        file.truncate(LARGEST + 1)
+        file.truncate(CIFAR10.largest + 1)
     with pytest.raises(DataError, match="test_batch has 31,720,001 bytes.* 31,720,000 at most"):
         cifar10(root, **SETTINGS)
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from networks import resnet56
 from safetensors.torch import save_file
 from torch import nn
 from torchvision.datasets import CIFAR10
 
 from mint_cli.errors import SettingError
-from mint_cli.model.resnet56 import resnet56
+from mint_cli.model.densenet import densenet
 from mint_cli.model.vgg16 import vgg16
 from mint_cli.network.checkpoint import Checkpoint, load, masks
 from mint_cli.network.layers import normalise_inputs
@@ -203,19 +204,29 @@ def cifar10_test():
     pytest.skip("the CIFAR-10 files are not here (MINT_DATA)")
 
 
+def densenet100(shape, classes):
+    return densenet(shape, classes, depth=100, growth=12, reduction=0.5)
+
+
 @pytest.mark.parametrize(
-    "plugin, file, least",
-    [(resnet56, "resnet56-4bfd9763.th", 92.0), (vgg16, "vgg16_bn_cifar10_fp16.pth", 90.5)],
+    "plugin, file, how, images, least",
+    [
+        (resnet56, "resnet56-4bfd9763.th", "position", 500, 92.0),
+        (vgg16, "vgg16_bn_cifar10_fp16.pth", "position", 500, 90.5),
+        (densenet100, "densenet_bc_100_12_dice.pth.tar", "name", 100, 92.0),
+    ],
 )
-def test_public_files_bring_their_normalisation_and_accuracy(cifar10_test, plugin, file, least):
+def test_public_files_bring_their_normalisation_and_accuracy(
+    cifar10_test, plugin, file, how, images, least
+):
     path = SHARED / "weights" / file
     if not path.exists():
         pytest.skip("the public checkpoints are not here")
     model = normalise_inputs(plugin((3, 32, 32), 10), (0.0,) * 3, (1.0,) * 3).eval()
     _, report = start(path, model=model)
-    assert report.matched.endswith("by position, a file whose content is known")
+    assert report.matched.endswith(f"by {how}, a file whose content is known")
     assert model.input_mean.max() > 0.4
-    pixels, labels = cifar10_test
+    pixels, labels = (side[:images] for side in cifar10_test)
     with torch.no_grad():
         right = (model(pixels).argmax(1) == labels).double().mean()
     assert 100 * right >= least
@@ -229,6 +240,134 @@ def test_a_public_file_for_other_classes_is_refused_by_shape():
         SettingError, match=r"linear.weight \(100, 64\) but .*linear.weight \(10, 64\)"
     ):
         start(path, model=resnet56((3, 32, 32), 100))
+
+
+# What starts anew on purpose.
+
+
+def load_new(path, *new, match="name", model=None, zeros=False):
+    model = model or network(1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    report = load(Checkpoint.of(str(path), None, match, zeros, new), model)
+    fresh = {n for n, v in model.state_dict().items() if torch.equal(v, before[n])}
+    return model, report, {n for n in fresh if not n.startswith(("input_", "norm."))}
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("classes", [2, 5, None])
+def test_a_new_classifier_keeps_its_weights_whatever_the_file_has_there(tmp_path, prefix, classes):
+    theirs = plain(network(out=nn.Linear(16, classes or 2)).state_dict())
+    if classes is None:  # features only
+        theirs = OrderedDict((n, v) for n, v in theirs.items() if not n.startswith("out."))
+    torch.save(prefixed(prefix, theirs), tmp_path / "x.pth")
+    model, report, fresh = load_new(tmp_path / "x.pth", "out")
+    assert fresh == {"out.weight", "out.bias"} and torch.equal(model.fc1.weight, theirs["fc1.weight"])
+    assert report.matched.startswith("10 tensors by name") and report.matched.endswith("; out anew")
+
+
+def test_patterns_name_several_modules_and_all_below(tmp_path):
+    torch.save(plain(network().state_dict()), tmp_path / "x.pth")
+    fresh = load_new(tmp_path / "x.pth", "fc*", "out")[2]
+    assert fresh == {f"{m}.{p}" for m in ("fc1", "fc2", "out") for p in ("weight", "bias")}
+
+
+@pytest.mark.parametrize("match", ["name", "position"])
+def test_by_position_the_places_of_what_is_new_may_be_taken_or_missing(tmp_path, match):
+    state = foreign(network(out=nn.Linear(16, 5)).state_dict())
+    for name in (None, "head.bias", "head.weight"):
+        state.pop(name, None)
+        torch.save(state, tmp_path / "x.pth")
+        if name == "head.bias" or match == "name":
+            with pytest.raises(SettingError, match="^checkpoint must name a file that fits"):
+                load_new(tmp_path / "x.pth", "out", match=match)
+        else:
+            model, _, fresh = load_new(tmp_path / "x.pth", "out", match=match)
+            assert fresh == {"out.weight", "out.bias"}
+            assert torch.equal(model.fc2.weight, state["b.weight"])
+
+
+def test_all_that_is_not_new_must_fit_as_ever(tmp_path):
+    state = plain(network(fc1=nn.Linear(16, 9)).state_dict())
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(SettingError, match=r"fc1.weight \(16, 16\) but .* fc1.weight \(9, 16\)"):
+        load_new(tmp_path / "x.pth", "out")
+    torch.save(state | {"more.weight": torch.ones(2)}, tmp_path / "x.pth")
+    with pytest.raises(SettingError, match="it has more.weight"):
+        load_new(tmp_path / "x.pth", "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "new", "advice"),
+    [
+        (lambda s: s.update({"out.weight": torch.ones(5, 16)}), (), "[out]"),
+        (lambda s: [s.pop(n) for n in list(s) if n.startswith("out.")], (), "[out]"),
+        (lambda s: [s.pop(n) for n in list(s) if n.startswith("fc2.")], ("out",), "[out,fc2]"),
+    ],
+)
+def test_a_refusal_says_what_to_type_to_start_a_module_anew(tmp_path, change, new, advice):
+    state = plain(network().state_dict())
+    change(state)
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(SettingError) as error:
+        load_new(tmp_path / "x.pth", *new)
+    assert f"; checkpoint_new={advice} starts" in str(error.value)
+    load_new(tmp_path / "x.pth", *advice[1:-1].split(","))  # and it does
+
+
+def test_the_largest_module_of_which_nothing_fits_is_advised(tmp_path):
+    def nested(classes):
+        head = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Linear(8, classes))
+        layers = OrderedDict(conv=nn.Conv2d(3, 4, 3), head=head)
+        return normalise_inputs(nn.Sequential(layers), (0.0,) * 3, (1.0,) * 3)
+
+    state = plain(nested(2).state_dict())
+    torch.save({n: v for n, v in state.items() if n.startswith("conv")}, tmp_path / "x.pth")
+    with pytest.raises(SettingError, match=r"checkpoint_new=\[head\] starts"):
+        load_new(tmp_path / "x.pth", model=nested(2))
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(SettingError, match=r"checkpoint_new=\[head.2\] starts"):
+        load_new(tmp_path / "x.pth", model=nested(3))
+
+
+def test_another_network_altogether_is_not_advised_to_start_anew(tmp_path):
+    torch.save({"conv.weight": torch.ones(4, 3, 3, 3), "x.bias": torch.ones(1)}, tmp_path / "x.pth")
+    with pytest.raises(SettingError, match="it lacks conv.bias") as error:
+        load_new(tmp_path / "x.pth")
+    assert "checkpoint_new" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("new", "words"),
+    [
+        ("aut", "must name modules with weights, not aut; did you mean out?"),
+        ("flat", "must name modules with weights, not flat"),
+        ("*", "leaves nothing that the file could give"),
+    ],
+)
+def test_a_module_that_is_not_there_is_told_with_the_nearest(tmp_path, new, words):
+    torch.save(network().state_dict(), tmp_path / "x.pth")
+    with pytest.raises(SettingError) as error:
+        load_new(tmp_path / "x.pth", new)
+    assert f"checkpoint_new {words}" in str(error.value)
+
+
+def test_zeros_of_what_is_new_are_none_to_keep(tmp_path):
+    theirs, model = network(), network(1)
+    for m in (theirs.fc1, model.out):
+        nn.init.zeros_(m.weight)
+    torch.save(theirs.state_dict(), tmp_path / "x.pth")
+    report = load_new(tmp_path / "x.pth", "out", model=model, zeros=True)[1]
+    assert set(report.masks) == {"fc1.weight"}
+
+
+def test_a_key_knows_what_is_new_and_is_as_before_where_nothing_is(tmp_path):
+    torch.save(network().state_dict(), tmp_path / "x.pth")
+    one, two, none = (
+        describe(Checkpoint.of(tmp_path / "x.pth", None, "name", False, new))
+        for new in (["out"], ["fc2"], [])
+    )
+    assert one != two and one != none
+    assert set(none["Checkpoint"]) == {"sha256", "key", "match", "zeros"}
 
 
 # What does not fit.

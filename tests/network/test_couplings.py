@@ -7,6 +7,7 @@ from networks import seeded
 from torch import nn
 from torch.nn import functional as F
 
+from mint_cli.network import couplings as cp
 from mint_cli.network.couplings import IMAGE, codes, couplings, decoded
 
 
@@ -118,6 +119,64 @@ def test_the_network_is_left_as_it_was():
     couplings(model, PIXELS)
     assert torch.equal(model(x), before) and "forward" not in vars(model.first)
     assert all(torch.equal(state[n], t) for n, t in model.state_dict().items())
+
+
+def plainly(found):
+    arrivals = {
+        maker: {place: at.tolist() for place, at in own.items()}
+        for maker, own in found.arrivals.items()
+    }
+    return arrivals, found.channels, found.fixed, found.added
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_makers_looked_at_together_show_what_each_shows_alone(network, monkeypatch):
+    together = couplings(NETWORKS[network](), PIXELS)
+    monkeypatch.setattr(cp, "apart", lambda reach: [[maker] for maker in reach])
+    monkeypatch.setattr(cp, "PASS", 1)
+    assert plainly(couplings(NETWORKS[network](), PIXELS)) == plainly(together)
+
+
+def test_makers_that_nowhere_reach_the_same_channel_share_a_pass(monkeypatch):
+    passes, probe = [], cp.probe
+
+    def counting(model, shapes, pixels, marks):
+        passes.append(set(marks))
+        return probe(model, shapes, pixels, marks)
+
+    monkeypatch.setattr(cp, "probe", counting)
+    couplings(NETWORKS["concatenated"](), PIXELS)
+    assert passes == [{IMAGE, "left", "right", "out"}] * 2
+    passes.clear()
+    couplings(NETWORKS["residual"](), PIXELS)  # what the stem and the outer layer make is added
+    assert passes[1:] == [{IMAGE, "stem", "inner", "out"}, {"outer"}]
+
+
+@pytest.mark.parametrize("passing", ["all", "some"])
+def test_channels_that_pass_together_otherwise_than_apart_are_fixed(passing):
+    def forward(m, x):
+        x = m.first(x)
+        bad = x.isnan()
+        every = bad.all(1, keepdim=True)
+        stopped = (bad & ~every) if passing == "all" else (bad & every)
+        return m.out(pooled(m.last(x.masked_fill(stopped, 0.0))))
+
+    model = seeded(
+        lambda: Net(forward, first=conv(3, 6), last=conv(6, 5), out=nn.Linear(5, 3))
+    )
+    fixed = couplings(model, PIXELS).fixed
+    assert "last" in fixed["first"] and "last" not in fixed
+
+
+def test_a_layer_whose_rows_are_no_images_fixes_what_enters_it():
+    def forward(m, x):
+        rows = m.first(x).flatten(2).movedim(1, 2).flatten(0, 1)  # a row for each position
+        return m.out(m.own(rows).view(len(x), -1, 5).mean(1))
+
+    model = seeded(
+        lambda: Net(forward, first=conv(3, 6), own=nn.Linear(6, 5), out=nn.Linear(5, 3))
+    )
+    assert couplings(model, PIXELS).fixed["first"] == "the rows that enter own are not images"
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 8, 9])

@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from networks import ADDITIONS, RELUS, residual, seeded
+from networks import ADDITIONS, RELUS, residual, resnet56, seeded
 from torch import nn
 from torch.nn import functional as F
 from torchvision.models import resnet18, shufflenet_v2_x0_5
 
-from mint_cli.model.resnet56 import resnet56
 from mint_cli.model.vgg16 import vgg16
 from mint_cli.network import replay
 from mint_cli.network.layers import inference, record, weighted_layers

@@ -8,6 +8,8 @@ from channels import NETWORKS, PIXELS, Net, conv, filter_cells, images, pooled, 
 from networks import seeded
 from torch import nn
 
+from mint_cli.model.densenet import densenet
+from mint_cli.model.resnet_cifar import resnet_cifar
 from mint_cli.network import cost
 from mint_cli.network.cells import masks_of
 from mint_cli.network.layers import apply_masks, record, weight_counts
@@ -64,6 +66,23 @@ def test_networks_of_torchvision_agree_and_cost_what_is_foretold(build, residual
     model = seeded(lambda: varied(build()))
     cells = filter_cells(model, residual, SMALL_PIXELS)
     agree(model, cells, some(cells, 1, 0.6), SMALL_PIXELS)
+
+
+def concatenations():
+    return densenet(SMALL_PIXELS, 10, depth=16, growth=4, reduction=0.5)
+
+
+def norms_first():
+    return resnet_cifar(SMALL_PIXELS, 10, depth=11, bottleneck=True)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("build", [concatenations, norms_first])
+def test_networks_of_ours_agree_and_cost_what_is_foretold(build, residual):
+    model = seeded(lambda: varied(build()))
+    cells = filter_cells(model, residual, SMALL_PIXELS)
+    small = agree(model, cells, some(cells, 1), SMALL_PIXELS)
+    assert cost.parameters(small) < 0.7 * cost.parameters(model)
 
 
 def test_the_network_itself_is_left_as_it_was():

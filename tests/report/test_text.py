@@ -134,3 +134,15 @@ def test_a_folder_whose_name_is_no_text_is_read_and_named(tmp_path):
     assert done.returncode == 0 and b"record.json" in done.stderr and b"failed" in done.stdout
     assert spoken(tmp_path, "--output", str(tmp_path / "t.md")).returncode == 0
     assert "failed" in (tmp_path / "t.md").read_text()
+
+
+def test_costs_are_shown_in_units_of_a_readable_size(tmp_path, shown):
+    own = record()
+    latency = {"batch_128": {"median": 12.34, "passes": 9}}
+    own["cost"] = {"dense": {"macs": 125_485_696, "bytes": 3_400_000, "latency": latency}}
+    names = ("macs", "bytes", "latency.batch_128.median")
+    columns = ",".join(f"cost.dense.{name}" for name in names)
+    text = shown(folder(tmp_path, own), "--columns", columns)
+    assert column(text, "cost.dense.macs (millions)") == ["125.49 (1)"]
+    assert column(text, "cost.dense.bytes (MB)") == ["3.40 (1)"]
+    assert column(text, "cost.dense.latency.batch_128.median (ms)") == ["12.3 (1)"]

@@ -138,3 +138,16 @@ def test_more_than_all_channels_but_one_is_refused(coupled):
     cells, ledger = coupled
     with pytest.raises(SettingError, match=r"^sparsity can be at most 0\.\d{4} of the macs"):
         Budget(0.99, "macs").allocate(CAPPED, scores_of(cells), cells, ledger)
+
+
+def test_losses_a_weight_become_losses_a_unit_of_the_budget(coupled):
+    cells, ledger = coupled
+    level = {site: torch.full(own.shape, 2.0) for site, own in cells.items()}
+    found = Budget(0.5, "macs").by_unit(level, cells, ledger)
+    # weights of a stem channel: 9 make it, 54 of each convolution and 3 logits; at 36 pixels but these
+    assert found["stem"].tolist() == pytest.approx([2 * (9 + 54 + 54 + 3) / (36 * 117 + 3)] * 6)
+    assert found["inner"].tolist() == pytest.approx([2 / 36] * 6)
+    assert Budget(0.5, "cells").by_unit(level, cells, ledger)["inner"].tolist() == [2 * 108] * 6
+    for of in ("prunable", "all"):
+        same = Budget(0.5, of).by_unit(level, cells, ledger)
+        assert all(torch.equal(same[site].float(), own) for site, own in level.items())

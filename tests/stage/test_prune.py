@@ -23,6 +23,7 @@ from mint_cli.allocation.layer_quota import layer_quota
 from mint_cli.allocation.threshold import threshold
 from mint_cli.errors import DataError, SettingError
 from mint_cli.granularity.blocks import blocks
+from mint_cli.granularity.filters import filters
 from mint_cli.network.layers import apply_masks, weight_counts
 from mint_cli.stage.budget import Budget
 from mint_cli.stage.common import part, prefixed, stream
@@ -30,6 +31,7 @@ from mint_cli.stage.prune import check_kept, counted, prune, warn_of_collapse
 from mint_cli.stage.score import score
 from mint_cli.store import Artifact
 
+CHANNELS = partial(filters, residual=True)
 COUNTS = {"fc1.weight": 720, "fc2.weight": 200, "fc3.weight": 30}
 
 
@@ -44,7 +46,7 @@ def uniform(shapes, seed=0) -> Artifact:
     """Scores by chance, none of them below 0."""
     generator = torch.Generator().manual_seed(seed)
     scores = {n: torch.rand(s, generator=generator, dtype=torch.float64) for n, s in shapes.items()}
-    return Artifact(scores, {}, 0.0)
+    return Artifact(scores, {"additive": False}, 0.0)
 
 
 SHAPES = {"fc1": (20, 36), "fc2": (10, 20), "fc3": (3, 10)}
@@ -323,3 +325,18 @@ def test_a_pruning_that_cuts_every_path_is_told_and_one_that_leaves_a_single_pat
     with caplog.at_level(logging.WARNING):
         warn_of_collapse(model.eval(), images)
     assert ("cut every path" in caplog.text) is told
+
+
+def test_additive_scores_rank_by_their_loss_a_unit_of_the_budget(context):
+    """A stem channel loses less a weight than an inner one, but more an operation."""
+    shapes, level = {"stem": 6, "inner": 6}, {"stem": 1.0, "inner": 1.01}
+    scores = {s: torch.full((n,), level[s], dtype=torch.float64) for s, n in shapes.items()}
+    gone = {}
+    for additive in (False, True):
+        ranks = Artifact(scores, {"additive": additive}, 0.0)
+        asked = {"granularity": CHANNELS, "of": "macs", "sparsity": 0.2, "model": SMALL}
+        found = pruned(context, scores=ranks, **asked)
+        masks = part("mask", found)
+        rows = (masks["stem.weight"].flatten(), masks["inner.weight"].flatten(1).any(1))
+        gone[additive] = [int((~left).sum()) for left in rows]
+    assert gone[False][0] > gone[True][0] and gone[False][1] < gone[True][1]

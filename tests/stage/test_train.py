@@ -42,6 +42,19 @@ def test_a_checkpoint_is_taken_as_it_is_and_nothing_is_trained(context, tmp_path
     assert all(torch.equal(value, own[name]) for name, value in state.items())
 
 
+def test_what_a_checkpoint_leaves_new_is_trained_alone(context, tmp_path):
+    state = network(seed=3).build().state_dict()
+    torch.save({n: v for n, v in state.items() if not n.startswith("fc3.")}, tmp_path / "given.pt")
+    given = Checkpoint.of(tmp_path / "given.pt", None, "name", False, ["fc3"])
+    tensors, metrics = train(network(), given, replace(RECIPE, epochs=8), context)
+    own = part("state", Artifact(tensors, metrics, 0.0))
+    assert len(metrics["training_loss"]) == 8 and metrics["training_loss"][-1] < metrics["training_loss"][0]
+    first = network().build().state_dict()
+    for name, value in own.items():
+        same = torch.equal(value, (first if name.startswith("fc3.") else state)[name])
+        assert same != name.startswith("fc3.")
+
+
 def test_no_epochs_leave_the_initial_weights(context):
     own = part("state", trained(context, recipe=replace(RECIPE, epochs=0)))
     built = network().build().state_dict()

@@ -7,6 +7,7 @@ import torch
 from networks import seeded
 from torch import nn
 
+from mint_cli.data.images import views
 from mint_cli.errors import DataError
 from mint_cli.model.mlp import mlp
 from mint_cli.network.layers import apply_masks, inference, normalise_inputs
@@ -61,13 +62,15 @@ def test_the_seed_fixes_the_order_of_the_images(images, context):
     assert equal(first, again) and not equal(first, other)
 
 
-def test_every_epoch_has_an_order_of_its_own(images, context, monkeypatch):
-    from mint_cli.training import loop
-
+def test_every_epoch_has_an_order_of_its_own(images, context):
     orders = []
-    transformed = loop.im.transformed
-    monkeypatch.setattr(loop.im, "transformed", lambda i, at, d: orders.append(at) or transformed(i, at, d))
-    state_after(images, context, replace(RECIPE, epochs=2, milestones=[], batch_size=100))
+
+    def seen(images, batches, draws):
+        orders.extend(batches)
+        return views(images, batches, draws)
+
+    recipe = replace(RECIPE, epochs=2, milestones=[], batch_size=100)
+    fit(build(), images, recipe, [0], context, views=seen)
     first, second = torch.cat(orders[:3]), torch.cat(orders[3:])
     for order in (first, second):
         assert order.sort().values.tolist() == list(range(300)) != order.tolist()
