@@ -19,6 +19,7 @@ from mint_cli.compose import Job, build, check_settings, job_of, resolved, settl
 from mint_cli.correlation import Sites, correlations
 from mint_cli.errors import SettingError
 from mint_cli.experiment import Experiment, plan
+from mint_cli.protocol import Cells
 from mint_cli.report import oracle as report
 from mint_cli.stage.oracle import oracle
 from mint_cli.stage.score import score
@@ -65,12 +66,12 @@ def change(values: Sites, chosen: slice) -> Sites:
     return {s: own[:, chosen].mean(1) - dense for s, own in values.items() if s != "dense"}
 
 
-def criteria_of(settings: list[str], names: list[str], job: Job) -> dict[str, partial]:
+def criteria_of(
+    settings: list[str], names: list[str], job: Job, cells: dict[str, Cells]
+) -> dict[str, partial]:
     """The criteria of the named pruners; SettingError for one that cannot score the channels."""
-    e = job.experiment
-    with check.of("granularity"):
-        layers, cells = e.sites.layers(e.network), e.sites.cells(e.network)
-    found = {}
+    e, found = job.experiment, {}
+    layers = e.sites.layers(e.network)
     for name in names:
         cfg = composed([FILTERS, *settings, f"pruner={name}"])
         with typed(cfg):
@@ -109,11 +110,15 @@ def measured(steps: list[Step], order: list[str], store: Store) -> Measured:
 
 def study(settings: list[str], names: list[str], images: int, resamples: int, out: Path) -> str:
     """Measure, score, correlate, and write everything into ``out``; returns the page."""
-    job = job_of(composed([FILTERS, *settings, f"pruner={names[0]}"]), Path.cwd())
+    cfg = composed([FILTERS, *settings, f"pruner={names[0]}"])
+    job = job_of(cfg, Path.cwd())
     e = job.experiment
-    criteria, steps = criteria_of(settings, names, job), parts(e, images)
+    steps = parts(e, images)
+    with typed(cfg), check.of("granularity"):
+        cells = e.sites.cells(e.network)
+    criteria = criteria_of(settings, names, job, cells)
     machine.use(job.device, e.threads)
-    store, order = Store(job.store, job.device), list(e.sites.cells(e.network))
+    store, order = Store(job.store, job.device), list(cells)
     found = measured(steps, order, store)
     scores, seconds = {}, {}
     for name, own in tqdm(criteria.items(), disable=None, unit="criterion"):

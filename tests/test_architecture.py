@@ -41,8 +41,8 @@ ARROWS = {  # exactly those that there are, from the bottom up
     "commandline": "errors plain_yaml report signatures",
     "compose": "errors experiment families interpolation machine network signatures stage",
     "correlation": "",
-    "oracle": "check commandline compose correlation errors experiment files machine report "
-    "stage store",
+    "oracle": "check commandline compose correlation errors experiment files machine protocol "
+    "report stage store",
     "study": "commandline compose errors plain_yaml report signatures",
     "packed": "errors network protocol",
     "export": "data errors packed stage store",

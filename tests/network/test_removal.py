@@ -9,7 +9,7 @@ from networks import seeded
 from torch import nn
 
 from mint_cli.errors import DataError
-from mint_cli.model.resnet56 import resnet56
+from mint_cli.model.resnet_cifar import resnet_cifar
 from mint_cli.network.cells import masks_of
 from mint_cli.network.layers import apply_masks, inference, weighted_layers
 from mint_cli.network.removal import Removals, judged
@@ -57,7 +57,7 @@ def test_activations_in_place_change_nothing():
 
 
 def test_tied_channels_of_resnet56_are_removed_wherever_they_are_read_and_the_rest_runs():
-    model = seeded(lambda: resnet56((3, 32, 32), 10))
+    model = seeded(lambda: resnet_cifar((3, 32, 32), 10, depth=56, bottleneck=False))
     cells = filter_cells(model)
     site = next(name for name, own in cells.items() if len(own.labels) > 50)
     x, labels = images(1), torch.tensor([3])
