@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import zlib
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,7 +67,7 @@ class Experiment:
         """How stage train trains; None where all weights come from a checkpoint."""
         return self.train if self.checkpoint is None or self.checkpoint.new else None
 
-    @property
+    @cached_property
     def network(self) -> Network:
         return Network(self.data, self.model, self.seed, self.threads)
 
@@ -96,7 +96,8 @@ def flagged(plugin: partial, name: str) -> bool:
 
 def decides(allocation: partial) -> bool:
     """Whether how much goes is the allocation's outcome, and no sparsity is asked for."""
-    return flagged(allocation, "decides")
+    told = flagged(allocation, "decides")
+    return told(**allocation.keywords) if callable(told) else told
 
 
 class Round(NamedTuple):
@@ -210,13 +211,14 @@ def correct(e: Experiment, evaluated: Artifact) -> str:
 
 
 def in_round(of, round: Round) -> dict[str, Any]:
-    """What a round came to: sparsity, accuracy after it was pruned and after it was retrained."""
+    """What a round came to: sparsity, accuracy after it was pruned and after it was retrained, units by name."""
     networks = {"pruned": of(round.pruned), "retrained": of(round.retrained)}
-    sparsity = of(round.prune).metrics["sparsity"]
+    sparsity, units = (of(round.prune).metrics.get(name) for name in ("sparsity", "units"))
     return {
         "sparsity": {name: sparsity[name] for name in ("total", "of_all_weights", "zeros")},
         "accuracy": measured(networks, "test", "accuracy"),
         "validation_accuracy": measured(networks, "validation", "accuracy"),
+        **({"units": units} if units else {}),
     }
 
 

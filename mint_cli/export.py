@@ -6,14 +6,17 @@ import argparse
 import importlib.util
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mint_cli.data.files import read as read_file
 from mint_cli.errors import DataError, sentence
+from mint_cli.families import function
 
 MOST = 2**26  # bytes of a record
 ONNX = ("onnx", "onnxscript", "onnxruntime")  # what format onnx needs
+CLOSE = 1e-4  # most that its outputs may differ by, relative to the largest logit
 ENDINGS = {"packed": ".mint.safetensors", "torch": ".pt2", "onnx": ".onnx"}
 
 
@@ -23,9 +26,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run", type=Path, help="the folder of a finished run, which holds record.json")
     parser.add_argument("--format", choices=ENDINGS, default="packed")
     parser.add_argument("--output", type=Path, help="the file to write (default: beside the record)")
+    parser.add_argument(
+        "--model", metavar="MODULE.FUNCTION", help="for torch and onnx: what builds your own network"
+    )
     given = parser.parse_args(arguments)
     try:
-        print(export(given.run, given.format, given.output))
+        model = given.model and own(given.model)
+        print(export(given.run, given.format, given.output, model))
         return 0
     except Exception as error:
         told = sentence(error)
@@ -35,8 +42,17 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def export(run: Path, kind: str, output: Path | None) -> Path:
-    """Write the network of a run; returns the file's path."""
+def own(name: str) -> Callable:
+    """The function of that name, of a module in the current folder or an installed one."""
+    sys.path.append(str(Path.cwd()))
+    return function(name, "model", "--model")
+
+
+def export(run: Path, kind: str, output: Path | None, model: Callable | None = None) -> Path:
+    """Write the network of a run; returns the file's path.
+
+    ``model`` builds a network of one's own, which the formats torch and onnx need.
+    """
     if kind == "onnx" and not all(importlib.util.find_spec(name) for name in ONNX):
         raise DataError(f"format onnx needs {', '.join(ONNX)}: pip install 'mint-cli[onnx]'")
     record = read(run / "record.json")
@@ -50,7 +66,7 @@ def export(run: Path, kind: str, output: Path | None) -> Path:
     from mint_cli import packed
     from mint_cli.stage.common import part
 
-    parts = (part(name, artifact) for name in ("state", "rows", "columns"))
+    parts = (part(name, artifact) for name in ("state", "rows", "columns", "gone"))
     content = packed.pack(about, *parts)
     if kind == "packed":
         written(path, content)
@@ -58,7 +74,7 @@ def export(run: Path, kind: str, output: Path | None) -> Path:
         aside = path.with_name(f"{path.stem}.part{path.suffix}")
         try:
             written(aside, content)
-            network = packed.load(aside)
+            network = packed.load(aside, model)
             exported(network, about["shape"], kind, aside)
             aside.replace(path)
         finally:
@@ -116,23 +132,23 @@ def exported(network, shape: list[int], kind: str, path: Path) -> None:
     """Write a torch.export program or an ONNX file, and check it against the network."""
     import torch
 
-    x = torch.rand(2, *shape)
-    batch = torch.export.Dim("batch", min=1)
+    example, x = torch.rand(2, *shape), torch.rand(5, *shape)
+    sizes = {"dynamic_shapes": ({0: torch.export.Dim("batch", min=1)},)}
     if kind == "torch":
-        program = torch.export.export(network, (x,), dynamic_shapes=({0: batch},))
-        torch.export.save(program, path)
-        return
-    import onnxruntime
+        torch.export.save(torch.export.export(network, (example,), **sizes), path)
+        found = torch.export.load(path).module()(x)
+    else:
+        import onnxruntime
 
-    sizes = {"dynamic_shapes": ({0: batch},), "external_data": False}
-    torch.onnx.export(network, (x,), path, dynamo=True, **sizes)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        settings = {"dynamo": True, "external_data": False, "verbose": False}
+        torch.onnx.export(network, (example,), path, **settings, **sizes)
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        found = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0])
     with torch.no_grad():
         wanted = network(x)
-    off = float((torch.from_numpy(found) - wanted).abs().max() / wanted.abs().max())
-    if off > 1e-4:
-        raise DataError(f"onnxruntime's outputs differ by {off:.1e} of the largest logit")
+    off = float((found - wanted).abs().max() / wanted.abs().max().clamp_min(1e-30))
+    if not off <= CLOSE:
+        raise DataError(f"outputs of the {kind} file differ by {off:.1e} of the largest logit")
 
 
 def written(path: Path, content: bytes) -> None:
@@ -149,9 +165,13 @@ def written(path: Path, content: bytes) -> None:
 
 def card(record: dict[str, Any], path: Path, kind: str) -> str:
     """A model card in Markdown: data, accuracy, size, how it was made, how to load it."""
+    from mint_cli.packed import MODELS
+
     accuracy = ", ".join(f"{name} {value:.2%}" for name, value in record["accuracy"].items())
+    foreign = not record["config"]["model"]["_target_"].startswith(MODELS)
+    arguments = f'"{path.name}"' + (", model=…" if foreign else "")  # the function that builds it
     loads = {
-        "packed": f'import mint_cli\nnetwork = mint_cli.load("{path.name}")  # takes pixels in [0, 1]',
+        "packed": f"import mint_cli\nnetwork = mint_cli.load({arguments})  # takes pixels in [0, 1]",
         "torch": f'import torch\nnetwork = torch.export.load("{path.name}").module()',
         "onnx": f'import onnxruntime\nsession = onnxruntime.InferenceSession("{path.name}")',
     }[kind]

@@ -137,9 +137,11 @@ def use(device: torch.device, threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    # Read once, when numba is imported.  With more threads than torch has, numba's loops would
-    # raise torch's own number in passing, and its sums would no longer be those that the key says.
-    os.environ.setdefault("NUMBA_NUM_THREADS", str(threads))
+    # Read when numba is imported: with more threads than torch has its loops raise torch's own number
+    # in passing.  Afterwards it must not change, numba refuses to compile then; kernel.threads puts
+    # torch's number back in either case.
+    if "numba" not in sys.modules:
+        os.environ.setdefault("NUMBA_NUM_THREADS", str(threads))
     if "mint_cli.kernel.cpu" in sys.modules:
         sys.modules["mint_cli.kernel.cpu"].use_threads(threads)
     if device.type == "cuda" and device.index is not None:

@@ -9,7 +9,8 @@ import importlib
 import inspect
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,16 @@ from mint_cli.network import surgery
 from mint_cli.network.layers import normalise_inputs
 from mint_cli.protocol import Tensors
 
+Own = nn.Module | Callable[..., nn.Module]  # a network of one's own, or what builds it
 FORMAT = "mint-packed-1"
 MODELS = "mint_cli.model."  # the only modules that a file may name
 SPARSE = 0.1  # share of zeros from which on kept values and bits take less than all values
 
 
-def pack(about: dict[str, Any], state: Tensors, rows: Tensors, columns: Tensors) -> bytes:
-    """The content of a packed file.
+def pack(
+    about: dict[str, Any], state: Tensors, rows: Tensors, columns: Tensors, gone: Iterable[str] = ()
+) -> bytes:
+    """The content of a packed file; ``gone`` names modules of units that were taken out.
 
     ``about`` says how to build the network (``model``, ``settings``, ``shape``, ``classes``).
     Tensors with zeros are held as their other values and one bit an element, or one bit for every
@@ -49,7 +53,7 @@ def pack(about: dict[str, Any], state: Tensors, rows: Tensors, columns: Tensors)
     for side, chosen in (("rows", rows), ("columns", columns)):
         held |= {f"{side}/{name}": bits_of(own) for name, own in chosen.items()}
         sizes[side] = {name: len(own) for name, own in chosen.items()}
-    header = {"format": FORMAT, **about, "shapes": shapes, **sizes}
+    header = {"format": FORMAT, **about, "shapes": shapes, **sizes, "gone": list(gone)}
     return save(held, {"mint": json.dumps(header)})
 
 
@@ -80,11 +84,13 @@ def mask_from(bits: Tensor, shape: list[int]) -> Tensor:
     return ((bits[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1).bool().flatten()[:count].view(shape)
 
 
-def load(path: str | Path, model: Callable[..., nn.Module] | None = None) -> nn.Module:
+def load(path: str | Path, model: Own | None = None) -> nn.Module:
     """The network of a packed file, bit for bit, in evaluation mode; it takes pixels in [0, 1].
 
-    ``model`` (a function of shape and classes) builds a network of one's own; without it the file
-    must name one of this package's.  Raises DataError for a file that is no whole packed network.
+    ``model`` is a network of one's own before anything was removed, of any values, or a function of
+    shape and classes that builds it, which is given those of the file's settings that it asks for
+    by keyword.  Without it the file must name a network of this package.  Raises DataError for a
+    file that is no whole packed network.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -104,9 +110,7 @@ def load(path: str | Path, model: Callable[..., nn.Module] | None = None) -> nn.
         raise DataError(f"{path} is no whole packed network: {told}") from error
 
 
-def rebuilt(
-    header: dict[str, Any], held: Tensors, model: Callable[..., nn.Module] | None
-) -> nn.Module:
+def rebuilt(header: dict[str, Any], held: Tensors, model: Own | None) -> nn.Module:
     """The network that a header and tensors describe.
 
     One of this package's is built without memory for its values: only what the file holds takes any.
@@ -114,8 +118,10 @@ def rebuilt(
     shape, classes = tuple(int(n) for n in header["shape"]), int(header["classes"])
     if len(shape) != 3 or not all(0 < n <= 10_000 for n in (*shape, classes)):
         raise DataError(f"a network for images of shape {shape} and {classes} classes is none")
-    if model:
-        built = model(shape, classes)
+    if isinstance(model, nn.Module):
+        built = deepcopy(model)
+    elif model:
+        built = model(shape, classes, **asked_for(model, header["settings"]))
     else:
         with torch.device("meta"):
             built = own(header["model"])(shape, classes, **header["settings"])
@@ -125,6 +131,7 @@ def rebuilt(
         for side in ("rows", "columns")
     )
     surgery.narrow(built, *sides)
+    surgery.drop(built, [str(name) for name in header.get("gone", [])])
     wanted, shapes = built.state_dict(), header["shapes"]
     for name in wanted.keys() | shapes.keys():
         if name not in wanted or name not in shapes or list(wanted[name].shape) != shapes[name][0]:
@@ -135,6 +142,13 @@ def rebuilt(
             raise DataError(f"{name} must be {wanted[name].dtype}, not {value.dtype}")
     built.load_state_dict(state, assign=True)
     return built.eval()
+
+
+def asked_for(model: Callable, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that a function takes by keyword alone and has no default for."""
+    parameters = inspect.signature(model).parameters.values()
+    wanted = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    return {name: settings[name] for name in wanted if name in settings}
 
 
 def unpacked(name: str, held: Tensors, shape: list[int], axes: int) -> Tensor:

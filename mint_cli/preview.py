@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 
@@ -114,8 +115,8 @@ def seconds(e: Experiment, model: nn.Module) -> list[str]:
         model(x)
     each = (time.perf_counter() - began) / len(x)
     measured = 3 * (len(e.data.splits.test) + len(e.data.splits.validation)) * each
-    lines = [f"about {measured:.0f} s to measure three networks on the CPU"]
+    lines = [f"about {math.ceil(measured)} s to measure three networks on the CPU"]
     if e.retrain.epochs:
         trained = 3 * e.retrain.epochs * len(train) * each  # backwards takes twice as long
-        lines.append(f"about {trained:.0f} s to retrain; a GPU or bfloat16 units take less")
+        lines.append(f"about {math.ceil(trained)} s to retrain; a GPU or bfloat16 units take less")
     return [*lines, "how long scores and refits take is not estimated"]

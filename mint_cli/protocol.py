@@ -14,6 +14,7 @@ have no Python defaults.  A plug-in is a function and a YAML.
 | compensation | ``(model, cells, kept, gone, images, rng, /, *, …) -> (Kept, Tensors)``          |
 | schedule     | ``(sparsity, /, *, …) -> list[float]``: the sparsity asked for after every round |
 
+A data set may name settings that change no result, as where pixels are kept, in ``indifferent``.
 ``cells`` is ``dict[site, Cells]``.  A plug-in may carry ``check``, a function with the same settings
 that raises ``SettingError`` before any work: of a criterion or compensation ``check(layers, cells,
 labels, /, *, …)``, of an estimator ``check(rows, /, *, …)``; it is attached by ``checked_by``.
@@ -23,7 +24,7 @@ An estimator's samples lie on the network's device, group labels and the estimat
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -92,10 +93,15 @@ class Cells:
 
     ``labels`` says of every leading element of each parameter which cell it belongs to, int32, an
     index into the flattened ``shape``, −1 none.  Sizes, masks and surgery all follow from it.
+    ``reads`` labels in the same way columns of layers and entries of norms that read what the cells
+    make, where an element may belong to another cell as well: they go with it and count nothing.
     """
 
     shape: tuple[int, ...]
     labels: Tensors
+    reads: Tensors = field(default_factory=dict)
+    names: tuple[str, ...] = ()  # of the cells, where they have any
+    fixed: dict[str, str] = field(default_factory=dict)  # what cannot go as a cell, and why
 
 
 @dataclass(frozen=True)

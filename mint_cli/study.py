@@ -23,7 +23,7 @@ from mint_cli.commandline import CONF, composed, message
 from mint_cli.compose import resolved
 from mint_cli.errors import DataError, SettingError, owned
 from mint_cli.report import table
-from mint_cli.report.schema import LATER
+from mint_cli.report.schema import LATER, config_of_today
 from mint_cli.signatures import check_types, nearest
 
 STUDIES = CONF / "study"
@@ -126,7 +126,7 @@ def config_of(cell: Cell) -> dict[str, Any]:
 
 def unlike(record: dict[str, Any], config: dict[str, Any]) -> list[str]:
     """Settings of a record that are not those of a configuration; whatever ``auto`` became fits."""
-    made, wanted = LATER | dict(leaves(record["config"])), dict(leaves(config))
+    made, wanted = LATER | dict(leaves(config_of_today(record["config"]))), dict(leaves(config))
     own = [k for k in made | wanted if k not in PLACES and wanted.get(k) != "auto"]
     own = [k for k in own if (k in made, made.get(k)) != (k in wanted, wanted.get(k))]
     start = wanted["checkpoint"] and hashlib.sha256(Path(wanted["checkpoint"]).read_bytes())

@@ -45,7 +45,7 @@ ARROWS = {  # exactly those that there are, from the bottom up
     "report stage store",
     "study": "commandline compose errors plain_yaml report signatures",
     "packed": "errors network protocol",
-    "export": "data errors packed stage store",
+    "export": "data errors families packed stage store",
     "main": "commandline compose experiment files machine report store",
     "preview": "check criterion data errors experiment granularity network protocol",
     "prune": "commandline compose errors export machine main preview signatures",

@@ -148,6 +148,7 @@ def test_every_odd_value_of_a_setting_is_an_experiment_or_one_sentence_that_name
         ("store=''", "store must be a path, not ''"),
         ("data=' '", "data must be a path, not ' '"),
         ("checkpoint=absent.pt", "checkpoint"),
+        ("checkpoint_new=[fc3]", "checkpoint_new"),
         ("pruner.skip=[fc1,fc1]", "pruner.skip"),
         ("pruner.skip=[fc9]", "pruner.skip"),
         ("pruner.sparsity=1.5", "pruner.sparsity must lie in [0, 1), not 1.5"),

@@ -35,8 +35,12 @@ SHARED = {
     "rounds": {"rounds"},
 }  # modules that are no plug-in
 
-PRUNERS = {("criterion", "conditional_information"): "gmi", ("criterion", "within"): "l1_within"}
-PRUNERS[("criterion", "costed")] = "molchanov"
+PRUNERS = {
+    ("criterion", "conditional_information"): "gmi",
+    ("criterion", "costed"): "molchanov",
+    ("criterion", "label_information"): "label_information",
+    ("criterion", "within"): "l1_within",
+}
 
 
 def option(folder: str) -> list[str]:

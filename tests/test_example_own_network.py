@@ -34,7 +34,7 @@ def typed(folder, *words: str) -> str:
 
 
 def test_the_commands_of_the_page_make_a_smaller_network_that_a_fresh_process_loads(folder):
-    for line in re.findall(r"^\$ (.*)", PAGE, re.MULTILINE):
+    for line in re.findall(r"^\$ (.*)", PAGE.replace("\\\n", ""), re.MULTILINE):
         command, *words = line.split()
         typed(folder, "-m", COMMANDS[command], *words)
     record = json.loads((folder / "smaller" / "record.json").read_text())

@@ -5,6 +5,7 @@ import zlib
 from dataclasses import replace
 from functools import partial
 
+import branches
 import numpy as np
 import pytest
 import torch
@@ -28,6 +29,7 @@ from mint_cli.allocation.threshold import threshold
 from mint_cli.errors import SettingError
 from mint_cli.experiment import plan, run
 from mint_cli.granularity.filters import filters
+from mint_cli.granularity.units import units
 from mint_cli.network.checkpoint import Checkpoint
 from mint_cli.schedule.cubic import cubic
 from mint_cli.schedule.geometric import geometric
@@ -269,3 +271,26 @@ def test_of_every_kind_of_experiment_the_zeros_of_the_network_are_in_the_record(
     # inputs that have lost everything get weights of 0.0 by a refit, which training may change
     assert removed <= held["retrain"] <= held["prune"]
     assert record["weights"]["kept"] == whole - removed
+
+
+def of_units(shape, classes, /):
+    """The network of residual units for grey images."""
+    model = branches.residual()
+    forward = model.of
+    model.of = lambda m, x: forward(m, x.repeat(1, 3, 1, 1))
+    return model
+
+
+def test_every_round_says_which_units_stay_and_go_and_what_is_left(store):
+    settings = {"model": partial(of_units), "granularity": partial(units, stages=False)}
+    rounds = {"rounds": partial(geometric, count=2), "sparsity": 0.67, "of": "cells"}
+    found = run(experiment(**settings, **rounds), store)
+    first, second = (one["units"] for one in found["rounds"])
+    assert len(first["gone"]) == 1 and len(second["gone"]) == 2
+    assert set(first["gone"]) < set(second["gone"]) and len(second["kept"]) == 1
+    assert first["fixed"] == dict.fromkeys(("stem", "short", "out"), "no shortcut goes past it")
+    dense, small = found["cost"]["dense"], found["cost"]["shrunken"]
+    assert dense["parameters"] > first["parameters"] > second["parameters"] >= small["parameters"]
+    assert dense["macs"] > second["macs"] >= small["macs"] and found["shrink"]["reason"] is None
+    assert found["accuracy"]["shrunken"] == found["accuracy"]["retrained"]
+    assert "units" not in run(experiment(), store)["rounds"][0]

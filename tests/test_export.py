@@ -8,12 +8,17 @@ import sys
 
 import pytest
 import torch
+from channels import filter_cells, some
 from commandline import ONE_THREAD, mint_run
+from networks import seeded
 
 import mint_cli
 from mint_cli import export as ex
 from mint_cli.dataset.digits import digits
 from mint_cli.errors import DataError
+from mint_cli.model.resnet_cifar import resnet_cifar
+from mint_cli.network.layers import normalise_inputs
+from mint_cli.network.surgery import indices, narrow
 
 QUICK = (
     "pruner=l1", "granularity@pruner.granularity=filters", "model.hidden=[40,20]",
@@ -77,6 +82,74 @@ def test_a_torch_program_has_the_recorded_accuracy_without_this_package(run, fin
         text=True, timeout=300, env={**os.environ, **ONE_THREAD},
     )  # fmt: skip
     assert result.stdout.strip() == "(1, 10) False", result.stderr
+
+
+def test_an_onnx_file_has_the_recorded_accuracy(run, finished, tmp_path):
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    file = tmp_path / "network.onnx"
+    assert ex.main([str(run), "--format", "onnx", "--output", str(file)]) == 0
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+
+    def network(x):
+        (logits,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        return torch.from_numpy(logits)
+
+    record = finished[2]
+    assert accuracy(network, record, run) == record["accuracy"]["shrunken"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["network.md", "network.onnx"]
+
+
+def residual_network():
+    """A residual network without half of the channels inside its blocks."""
+    model = seeded(lambda: resnet_cifar((3, 16, 16), 10, depth=8, bottleneck=False))
+    model = normalise_inputs(model, (0.5,) * 3, (0.2,) * 3)
+    cells = filter_cells(model, False, (3, 16, 16))
+    narrow(model, *indices(cells, some(cells)))
+    return model.eval()
+
+
+@pytest.mark.parametrize("kind", ["torch", "onnx"])
+def test_programs_of_residual_networks_are_checked_at_another_number_of_images(kind, tmp_path):
+    if kind == "onnx":
+        pytest.importorskip("onnxscript"), pytest.importorskip("onnxruntime")
+    path = tmp_path / f"network{ex.ENDINGS[kind]}"
+    ex.exported(residual_network(), [3, 16, 16], kind, path)
+    assert path.stat().st_size > 100_000 and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_program_with_other_outputs_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(ex, "CLOSE", -1.0)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+    with pytest.raises(DataError, match="outputs of the torch file differ by"):
+        ex.exported(network, [1, 8, 8], "torch", tmp_path / "network.pt2")
+
+
+def test_a_relative_store_is_found_from_any_folder(finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = ex.export(finished[1], "packed", tmp_path / "it.mint.safetensors")
+    assert accuracy(mint_cli.load(path), finished[2], finished[1]) == finished[2]["accuracy"]["shrunken"]
+
+
+def test_a_network_of_ones_own_becomes_a_program_by_the_function_that_builds_it(
+    finished, tmp_path, monkeypatch, capsys
+):
+    record = json.loads(json.dumps(finished[2]))
+    record["config"]["model"]["_target_"] = "net_of_mine.network"
+    own = finished[1].parent / "own"
+    own.mkdir()
+    (own / "record.json").write_text(json.dumps(record))
+    (tmp_path / "net_of_mine.py").write_text("from mint_cli.model.mlp import mlp as network\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    arguments = [str(own), "--format", "torch", "--output", "network.pt2"]
+    assert ex.main(arguments) == 1
+    assert "may name networks of this package, not net_of_mine.network" in capsys.readouterr().err
+    assert ex.main([*arguments, "--model", "net_of_mine.network"]) == 0
+    program = torch.export.load("network.pt2").module()
+    assert accuracy(program, record, own) == record["accuracy"]["shrunken"]
+    packed = ex.export(own, "packed", tmp_path / "it.mint.safetensors")
+    assert '("it.mint.safetensors", model=…)' in packed.with_suffix(".md").read_text()
 
 
 def test_the_card_says_how_good_how_large_and_how_to_load_it(run, finished, tmp_path):

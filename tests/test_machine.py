@@ -150,3 +150,18 @@ def test_the_environment_names_every_package_and_the_device():
     found = machine.environment(torch.device("cpu"))
     assert set(machine.PACKAGES) <= found.keys() and found["device"].startswith("cpu (")
     assert found["torch"] and machine.version("absent-package") is None
+
+
+def test_threads_may_be_chosen_after_numba_is_there_and_before_it_compiles(tmp_path):
+    program = (
+        "import torch; from numba import njit; from mint_cli import machine\n"
+        "from mint_cli.kernel.threads import as_many_as_torch\n"
+        "machine.use(torch.device('cpu'), 1)\n"
+        "with as_many_as_torch():\n"
+        "    assert njit(lambda x: x + 1)(1) == 2\n"
+        "assert torch.get_num_threads() == 1\n"
+    )
+    own = {k: v for k, v in os.environ.items() if k != "NUMBA_NUM_THREADS"}
+    own |= {"PYTHONPATH": str(ROOT), "NUMBA_CPU_COUNT": "3"}
+    done = subprocess.run([sys.executable, "-c", program], env=own, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

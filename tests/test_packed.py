@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import branches
 import pytest
 import torch
 from channels import PIXELS, Net, conv, filter_cells, pooled, some
@@ -18,7 +19,8 @@ import mint_cli
 from mint_cli.errors import DataError
 from mint_cli.model.mlp import mlp
 from mint_cli.network.layers import normalise_inputs
-from mint_cli.network.surgery import indices, narrow
+from mint_cli.network.surgery import drop, indices, narrow
+from mint_cli.network.units import find, modules_of
 from mint_cli.packed import load, mask_of, pack
 
 GREY = (1, 8, 8)
@@ -127,6 +129,32 @@ def test_a_smaller_network_of_ones_own_is_rebuilt_by_its_function(tmp_path):
     assert torch.equal(again(x), model(x)) and bits(again) == bits(model)
     with pytest.raises(DataError, match="may name networks of this package, not elsewhere.mine"):
         load(path)
+
+
+def test_a_function_is_given_the_settings_that_it_asks_for_and_a_network_is_left_as_it_was(tmp_path):
+    def made(shape, classes, /, *, hidden, dropout=0.0):
+        return mlp(shape, classes, hidden=hidden, dropout=dropout)
+
+    model, about = small(), {**ABOUT, "model": "elsewhere.made"}
+    path = written(tmp_path / "file", model, about)
+    assert bits(load(path, model=made)) == bits(model)
+    fresh = seeded(lambda: mlp(GREY, 10, **ABOUT["settings"]), seed=1)
+    before = bits(fresh)
+    assert bits(load(path, model=fresh)) == bits(model) and bits(fresh) == before
+    with pytest.raises(DataError, match="is no whole packed network"):
+        load(path, model=nn.Linear(2, 3))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "googlenet"])
+def test_a_network_of_torchvision_comes_back_bit_for_bit(tmp_path, name):
+    pytest.importorskip("torchvision")
+    from mint_cli.model.torchvision import torchvision
+
+    model = normalise_inputs(seeded(lambda: torchvision((3, 32, 32), 3, name=name)), *[(0.5,) * 3] * 2)
+    about = {"model": "mint_cli.model.torchvision.torchvision", "settings": {"name": name}}
+    path = written(tmp_path / "file", model, about | {"shape": (3, 32, 32), "classes": 3})
+    again, x = load(path), torch.rand(2, 3, 32, 32)
+    assert bits(again) == bits(model) and torch.equal(again(x), model.eval()(x))
 
 
 def test_two_names_of_one_tensor_are_both_held(tmp_path):
@@ -255,3 +283,46 @@ def test_a_mask_is_held_where_it_takes_less_than_the_values():
     assert mask_of(value).shape == (4, 5)
     value[2, 0, 0, 0] = 0.0
     assert mask_of(value).shape == value.shape
+
+
+def in_units(shape, classes):
+    return branches.residual()
+
+
+def without_a_unit(path, **changed):
+    """The file of a network that has lost a unit, and the network."""
+    model = branches.network(branches.residual)
+    gone = modules_of(find(model, PIXELS).units[1])
+    drop(model, gone)
+    about = {"model": "elsewhere.mine", "settings": {}, "shape": PIXELS, "classes": 3} | changed
+    path.write_bytes(pack(about, model.state_dict(), {}, {}, gone))
+    return path, model
+
+
+def test_a_network_without_a_unit_is_rebuilt_bit_for_bit(tmp_path):
+    path, model = without_a_unit(tmp_path / "file")
+    again, x = mint_cli.load(path, model=in_units), torch.rand(2, *PIXELS)
+    assert torch.equal(again(x), model(x)) and bits(again) == bits(model)
+
+
+@pytest.mark.parametrize(
+    ("gone", "told"),
+    [
+        (["nowhere"], "nowhere"),
+        (["second"], "second cannot be left out, it is Sequential"),
+        ([""], "the network cannot be left out"),
+        (["second.2"], "second.2 cannot be left out, it is ReLU"),
+        (["second.0"] * 2, "second.0 cannot be left out, it is Zeros"),
+        ([["__class__"]], "__class__"),
+        (7, "not iterable"),
+        (["first.0"], r"the network has no \S+ of the shape"),
+    ],
+)
+def test_a_file_that_says_what_cannot_be_gone_is_refused(tmp_path, gone, told):
+    path, _ = without_a_unit(tmp_path / "file")
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["mint"])
+        held = {name: file.get_tensor(name) for name in file.keys()}
+    save_file(held, path, {"mint": json.dumps(header | {"gone": gone})})
+    with pytest.raises(DataError, match=f"is no whole packed network: .*{told}"):
+        load(path, model=in_units)

@@ -1,4 +1,4 @@
-"""Drawings of four shapes with noise, 16×16 grey: images that one's own programme makes or reads."""
+"""Drawings of four shapes with noise, 16×16 grey: images that a programme makes or reads."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ SIDE = 16
 
 
 def mine(root, /, *, images: int, noise: float, validation: int, seed: int, mean, std):
-    """So many drawings for training and half as many for testing; files would lie below ``root``."""
+    """Drawings for training, half as many for testing; files would lie below ``root``."""
     train, test = drawings(images, noise, [seed, 0]), drawings(images // 2, noise, [seed, 1])
     return split(train, test, 4, validation, seed, mean, std)
 

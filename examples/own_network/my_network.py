@@ -1,10 +1,10 @@
-"""A small network of inverted residual blocks (Sandler et al. 2018), as one's own programme has it."""
+"""Inverted residual blocks (Sandler et al. 2018): a small network that knows nothing of pruning."""
 
 from torch import nn
 
 
 class Block(nn.Module):
-    """A 1×1 convolution to more channels, a depthwise 3×3 one, a 1×1 one back; added to its input."""
+    """A 1×1 convolution to more channels, a depthwise 3×3, a 1×1 back; added to its input."""
 
     def __init__(self, channels: int, inside: int) -> None:
         super().__init__()

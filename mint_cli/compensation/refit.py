@@ -8,8 +8,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from mint_cli.compensation.inputs import check_inputs, walks
-from mint_cli.network.cells import is_coupled, masks_of
-from mint_cli.network.layers import weighted_layers
+from mint_cli.network.cells import is_coupled, is_unit, masks_of
+from mint_cli.network.layers import apply_masks, weighted_layers
 from mint_cli.protocol import Cells, Images, Kept, Layer, Tensors, checked_by
 from mint_cli.solver import rows
 from mint_cli.solver.progress import once
@@ -49,15 +49,19 @@ def refit(
     The sum runs over rows, e = W u + b − t; u is an input patch of the layer, ``inputs`` says in
     which network: the ``dense`` one, or the one ``pruned`` so far; t the dense network's output there
     (with pruned inputs plus what the shortcut that it is added to has lost), weight how much the
-    logits feel the position, A how they feel two outputs at once.
+    logits feel the position, A how they feel two outputs at once.  Where whole units go, all layers
+    that come after the first of them are solved.
     """
     source = rows.stream(images, calibration, rng)
     modules, pruned, changed = weighted_layers(model), deepcopy(model), {}
     surveys = rows.survey(model, rows.solved_layers(model, cells), source)
-    names = list(surveys)  # in the order in which a pass calls them
-    dense, given = walks(model, pruned, names, inputs)
-    masks = masks_of(cells, kept)
-    supports = {name: rows.support(masks[f"{name}.weight"], modules[name]) for name in names}
+    masks = masks_of(cells, kept)  # layers below in the order in which a pass calls them
+    supports = {name: rows.support(masks[f"{name}.weight"], modules[name]) for name in surveys}
+    if any(is_unit(own) for own in cells.values()):
+        own = dict(pruned.named_parameters())
+        apply_masks(pruned, {name: mask for name, mask in masks.items() if name in own})
+        supports = changing(supports)
+    dense, given = walks(model, pruned, list(supports), inputs)
     rows.check_supports(surveys, supports, source)
     solve = rows.solve_rectangle if any(is_coupled(own) for own in cells.values()) else rows.solve
     for name, support in supports.items():
@@ -70,3 +74,10 @@ def refit(
         pruned.load_state_dict(pruned.state_dict() | found)
         changed |= found
     return kept, changed
+
+
+def changing(supports: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Of layers in the order of their calls those that have weights left, from the first that lost some on."""
+    names = list(supports)
+    first = next((i for i, name in enumerate(names) if not supports[name].all()), len(names))
+    return {name: supports[name] for name in names[first:] if supports[name].any()}

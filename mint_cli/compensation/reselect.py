@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mint_cli.compensation.inputs import check_inputs, walks
 from mint_cli.errors import SettingError
-from mint_cli.network.cells import is_coupled, masks_of, only_weight, rectangles
+from mint_cli.network.cells import is_coupled, is_unit, masks_of, only_weight, rectangles
 from mint_cli.protocol import Cells, Images, Kept, Layer, Tensors, checked_by
 from mint_cli.solver import channels, choice, rows
 from mint_cli.solver.progress import once
@@ -33,6 +33,9 @@ def check(
 ) -> None:
     """Images within the training set, rows for all inputs, layers that can be seen, enough growth."""
     rows.check_images(calibration, len(labels))
+    if any(is_unit(own) for own in cells.values()):
+        bound = "must be blocks, weights or filters: whole units are chosen by their scores alone"
+        raise SettingError("granularity", bound, hint="compensation refit solves what they leave")
     solved = rows.solved_layers(layers, cells)
     rows.check_solvable(layers, solved)
     rows.check_all_inputs(layers, solved, calibration)

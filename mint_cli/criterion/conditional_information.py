@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mint_cli.data import images as im
 from mint_cli.errors import DataError, SettingError, owned
-from mint_cli.network.cells import is_coupled, only_weight, rectangles
+from mint_cli.network.cells import is_coupled, is_unit, only_weight, rectangles
 from mint_cli.network.layers import refuse, weighted_layers
 from mint_cli.network.observe import activations, patches
 from mint_cli.protocol import Cells, Estimate, Images, Layer, checked_by
@@ -34,11 +34,18 @@ def check(
     im.check_per_class(labels, samples_per_class)
     if features not in FEATURES:
         raise SettingError("features", f"must be one of {', '.join(FEATURES)}", features)
+    if any(is_unit(own) for own in cells.values()):
+        bound = "must be weights, blocks or filters: whole units are no pairs of groups"
+        hint = "which information is measured between; label_information measures that with the class"
+        raise SettingError("granularity", bound, hint=hint)
     judged = {name for site, own in cells.items() for name in judges(site, own)}
     refuse("skip", {name: layers[name].blind for name in judged}, "cannot be judged by information")
     for name, own in cells.items():
         if not is_coupled(own):
             groups_of(layers[name], own, features)
+    if getattr(estimator.func, "of_classes", False):
+        bound = "must measure information between groups; with the class label_information does"
+        raise SettingError("estimator", bound, estimator.func.__name__)
     rows = samples_per_class * len(labels.unique())
     with owned("estimator"):
         getattr(estimator.func, "check", no_check)(rows, **estimator.keywords)

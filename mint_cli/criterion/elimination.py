@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from mint_cli.errors import SettingError
-from mint_cli.network.cells import is_coupled, only_weight, parameters_of, rectangles, total
+from mint_cli.network.cells import is_coupled, is_unit, only_weight, parameters_of, rectangles, total
 from mint_cli.network.replay import Walk
 from mint_cli.protocol import Cells, Estimate, Images, Layer, Tensors, checked_by
-from mint_cli.solver import channels, choice, rows, single
+from mint_cli.solver import channels, choice, rows, single, units
 from mint_cli.solver.progress import once
 from mint_cli.solver.rows import Calibration, Problem
 
@@ -28,6 +28,8 @@ def check(
 ) -> None:
     """Images within the training set, rows for all inputs, layers that can be seen, an input to rank."""
     rows.check_images(calibration, len(labels))
+    if all(is_unit(own) for own in cells.values()):
+        return
     solved = rows.solved_layers(layers, cells)
     rows.check_solvable(layers, solved)
     rows.check_all_inputs(layers, solved, calibration)
@@ -57,8 +59,12 @@ def elimination(
     of ``depth`` inputs (columns of the flat weight), those that explain most; they are eliminated one
     by one, and the others score by what they would explain beside them.  Of
     coupled channels the losses of all layers that read them are summed, and all are eliminated.
+    A whole unit scores what the logits lose of it where a linear map of what goes past stands in, in
+    logits² a weight, each with all other units in place (``solver.units``).
     """
     source = rows.stream(images, calibration, rng)
+    if all(is_unit(own) for own in cells.values()):
+        return of_units(model, cells, source)
     surveys = rows.survey(model, rows.solved_layers(model, cells), source)
     names = list(surveys)  # in the order in which a pass calls them
     walk = Walk(model, names, still=True)
@@ -90,6 +96,19 @@ def elimination(
                 weights = total(own, parameters_of(model, own))
                 estimates[site] = Estimate(choice.worth(cost) / weights, additive=True)
     return {site: estimates[site] for site in cells}
+
+
+def of_units(
+    model: nn.Module, cells: dict[str, Cells], source: rows.Stream
+) -> dict[str, Estimate]:
+    """What the logits lose with every unit, a weight."""
+    found = units.of_cells(model, cells, tuple(source.images.pixels.shape[1:]))
+    lost = units.losses(model, [unit for own in found.values() for unit in own], source)
+    parts = lost.split([len(own) for own in found.values()])
+    estimates = {}
+    for (site, own), part in zip(cells.items(), parts, strict=True):
+        estimates[site] = Estimate(part / total(own, parameters_of(model, own)), additive=True)
+    return estimates
 
 
 def of_blocks(problem: Problem, unit: float, cells: Cells, depth: int) -> Tensor:

@@ -120,7 +120,7 @@ class Stored:
         return made.to(self.device)
 
     def digest(self) -> bytes:
-        """SHA-256 of what the pixels depend on: what the files hold, in order, and how it is read."""
+        """SHA-256 of all that the pixels depend on: what the files hold, and how it is read."""
         total = hashlib.sha256(repr((self.decoded, tuple(self.shape))).encode())
         with ThreadPoolExecutor(machine.cores()) as pool:
             for one in pool.map(content, self.files):

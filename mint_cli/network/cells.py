@@ -40,7 +40,7 @@ def masks_of(cells: dict[str, Cells], kept: Kept) -> Masks:
     masks: Masks = {}
     for site, own in cells.items():
         stays = torch.cat([kept[site].flatten().cpu(), torch.ones(1, dtype=torch.bool)])  # label −1 is the last
-        for name, labels in own.labels.items():
+        for name, labels in (*own.labels.items(), *own.reads.items()):
             masks[name] = both(masks.get(name), looked_up(stays, labels))
     return masks
 
@@ -90,7 +90,8 @@ def rectangles(cells: Cells, weight: str, shape: tuple[int, ...]) -> tuple[Tenso
 def only_weight(cells: Cells) -> str:
     """The one parameter that the cells of a layer are of; SettingError for cells that span layers."""
     if len(cells.labels) != 1:
-        raise SettingError("granularity", f"must have cells of one layer here, these span {', '.join(cells.labels)}")
+        several = ", ".join(list(cells.labels)[:3]) + (", …" if len(cells.labels) > 3 else "")
+        raise SettingError("granularity", f"must have cells of one layer here, these span {several}")
     return next(iter(cells.labels))
 
 
@@ -99,9 +100,14 @@ def is_coupled(cells: Cells) -> bool:
     return len(cells.shape) == 1
 
 
+def is_unit(cells: Cells) -> bool:
+    """Whether the cells are whole branches of a network, which have names."""
+    return bool(cells.names)
+
+
 def check_filters(cells: dict[str, Cells]) -> None:
     """SettingError for cells that are no whole channels."""
-    if not all(is_coupled(own) for own in cells.values()):
+    if any(is_unit(own) or not is_coupled(own) for own in cells.values()):
         bound = "must be filters: the score is one of whole channels, as their readers see them"
         raise SettingError("granularity", bound)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from copy import deepcopy
 
 import torch
@@ -14,20 +15,23 @@ from mint_cli.network.observe import outputs_of
 from mint_cli.protocol import Cells, Kept
 
 
-def settled(model: nn.Module, cells: dict[str, Cells], x: Tensor) -> tuple[nn.Module, Kept]:
+def settled(
+    model: nn.Module, cells: dict[str, Cells], x: Tensor, empty: Collection[str] = ()
+) -> tuple[nn.Module, Kept]:
     """A network of the same function, and which channels of it still carry something.
 
     ``cells`` are all channels (granularity ``filters``, residual).  A channel carries nothing if no
     weight that reads it is left; or if none that makes it is, and the constant that it then is can be
     moved into the biases of its readers exactly: it is 0, or they read it without padding.  What only
     such channels were made of carries nothing in its turn.  ``x`` are images (n, c, h, w), on which
-    the constants are seen.
+    the constants are seen.  Layers keep a channel at least, but for those that may become ``empty``.
     """
     model = deepcopy(model)
     kept = {site: torch.ones(own.shape, dtype=torch.bool) for site, own in cells.items()}
     parameters, modules = dict(model.named_parameters()), dict(model.named_modules())
     while True:
-        found = {s: kept[s] & ~idle(model, modules, own, kept[s], x) for s, own in cells.items()}
+        still = {s: ~idle(model, modules, own, kept[s], x, empty) for s, own in cells.items()}
+        found = {site: kept[site] & own for site, own in still.items()}
         if all(torch.equal(found[site], kept[site]) for site in cells):
             return model, kept
         kept = found
@@ -36,11 +40,17 @@ def settled(model: nn.Module, cells: dict[str, Cells], x: Tensor) -> tuple[nn.Mo
 
 
 def idle(
-    model: nn.Module, modules: dict[str, nn.Module], cells: Cells, kept: Tensor, x: Tensor
+    model: nn.Module,
+    modules: dict[str, nn.Module],
+    cells: Cells,
+    kept: Tensor,
+    x: Tensor,
+    empty: Collection[str],
 ) -> Tensor:
     """Channels of one site that carry nothing, bool, of those still ``kept``.
 
-    Their constants are moved into the network's biases.  Every layer that makes channels keeps one.
+    Their constants are moved into the network's biases.  Every layer that makes channels keeps one,
+    unless it may become ``empty``.
     """
     reads, makes = sides(cells, modules)
     unread = ~touched(cells.shape, {n: (at, used(modules[n], 1)) for n, at in reads.items()})
@@ -52,7 +62,7 @@ def idle(
             value, level = seen[name]
             fixed = ~(level & ((value == 0) | takes(modules[name])))
             movable[at[fixed & (at >= 0)]] = False
-    spared = last(kept, unread | movable, makes)
+    spared = last(kept, unread | movable, {n: at for n, at in makes.items() if n not in empty})
     movable &= ~spared
     if movable.any():
         for name, at in reads.items():

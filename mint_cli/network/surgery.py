@@ -1,14 +1,15 @@
-"""Channels taken out of a network physically: smaller weights, the same outputs."""
+"""Channels and units taken out of a network physically: smaller weights, the same outputs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
 from mint_cli.errors import DataError
-from mint_cli.network.couplings import depthwise
+from mint_cli.network.couplings import CHANNELWISE, depthwise
 from mint_cli.network.layers import CONVOLUTIONS, inference
 from mint_cli.protocol import Cells, Kept
 
@@ -32,6 +33,47 @@ def narrow(model: nn.Module, rows: Indices, columns: Indices) -> None:
         take(model.get_submodule(name), rows.get(name), columns.get(name))
 
 
+class Zeros(nn.Module):
+    """What is left of a convolution or linear layer that gives zeros: their shape."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.channels, self.sizes = len(layer.weight), []
+        if isinstance(layer, nn.Conv2d):
+            pads = layer._reversed_padding_repeated_twice  # (left, right, top, bottom)
+            padding = (pads[2] + pads[3], pads[0] + pads[1])
+            settings = (padding, layer.dilation, layer.kernel_size, layer.stride)
+            self.sizes = [(p - d * (k - 1) - 1, s) for p, d, k, s in zip(*settings, strict=True)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.sizes:
+            return x.new_zeros(*x.shape[:-1], self.channels)
+        sides = zip(x.shape[-2:], self.sizes, strict=True)
+        return x.new_zeros(*x.shape[:-3], self.channels, *((n + a) // s + 1 for n, (a, s) in sides))
+
+    def extra_repr(self) -> str:
+        return str(self.channels)
+
+
+def drop(model: nn.Module, names: Iterable[str]) -> None:
+    """Replace modules of branches that are gone, in place: layers by zeros, norms by nothing at all.
+
+    Raises DataError for a module that neither can stand for.
+    """
+    for name in names:
+        module = model.get_submodule(name)
+        if not replaceable(module):
+            raise DataError(f"{name or 'the network'} cannot be left out, it is {type(module).__name__}")
+        layer = isinstance(module, nn.Conv2d | nn.Linear)
+        model.set_submodule(name, Zeros(module) if layer else nn.Identity())
+
+
+def replaceable(module: nn.Module) -> bool:
+    """Whether zeros, or nothing at all, can stand for a module whose branch is gone."""
+    norms = (*CHANNELWISE, nn.LayerNorm, nn.GroupNorm)
+    return type(module) in (nn.Conv2d, nn.Linear) or isinstance(module, norms)
+
+
 def indices(cells: dict[str, Cells], kept: Kept) -> tuple[Indices, Indices]:
     """Which rows and which columns of every module stay."""
     rows: Indices = {}
@@ -39,7 +81,7 @@ def indices(cells: dict[str, Cells], kept: Kept) -> tuple[Indices, Indices]:
     for site, own in cells.items():
         here = kept[site].flatten().cpu()
         stays = torch.cat([here, torch.ones(1, dtype=torch.bool)])  # label −1 is the last
-        for name, labels in own.labels.items():
+        for name, labels in (*own.labels.items(), *own.reads.items()):
             module = name.rpartition(".")[0]
             side = rows if labels.ndim == 1 else columns
             stay = stays[(labels if labels.ndim == 1 else labels[0]).long()]

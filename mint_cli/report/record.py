@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mint_cli.errors import DataError, shortened
-from mint_cli.report.schema import LATER, SCHEMAS, record_of_today, settings_of_today, within
+from mint_cli.report.schema import (
+    LATER,
+    SCHEMAS,
+    config_of_today,
+    record_of_today,
+    settings_of_today,
+    within,
+)
 
 NAMES = ("dataset", "model", "pruner", "schedule")  # the four groups a user chooses from
 SHARES = ("sparsity.total", "sparsity.of_all_weights")
@@ -192,7 +199,7 @@ def read(path: Path) -> Record:
 
 def parsed(raw: dict[str, Any]) -> Record:
     """A record of what its JSON holds."""
-    leaves = flatten(raw["config"])
+    leaves = flatten(config_of_today(raw["config"]))
     if raw["schema"] == 1:
         leaves = settings_of_today(leaves)
         raw = record_of_today(raw, leaves)

@@ -45,6 +45,20 @@ ADDED = {  # settings that the old code lacked, and what it did instead
     **{f"pruner.calibration.{key}": value for key, value in CALIBRATION.items()},
 }
 LATER = {"checkpoint_new": []}  # that came after the first records of schema 2, likewise
+NETWORKS = {  # whose functions are called otherwise now: old target -> the network's settings
+    "mint_cli.model.resnet56.resnet56": {
+        "_target_": "mint_cli.model.resnet_cifar.resnet_cifar",
+        "depth": 56,
+        "bottleneck": False,
+    }
+}
+
+
+def config_of_today(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of any record with its network as it is called today."""
+    model = config.get("model")
+    now = NETWORKS.get(model.get("_target_")) if isinstance(model, dict) else None
+    return config | {"model": model | now} if now else config
 
 
 def settings_of_today(old: dict[str, Any]) -> dict[str, Any]:

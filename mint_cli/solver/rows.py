@@ -85,7 +85,12 @@ def check_images(calibration: Calibration, count: int) -> None:
 def solved_layers(network: nn.Module | dict[str, Layer], cells: dict[str, Cells]) -> list[str]:
     """Layers that lose inputs with the cells, in the network's order: those that are judged and solved."""
     names = weighted_layers(network) if isinstance(network, nn.Module) else network
-    read = {name for own in cells.values() for name, labels in own.labels.items() if labels.ndim > 1}
+    read = {
+        name
+        for own in cells.values()
+        for name, labels in (*own.labels.items(), *own.reads.items())
+        if labels.ndim > 1
+    }
     return [name for name in names if f"{name}.weight" in read]
 
 

@@ -65,6 +65,16 @@ class Network:
         """Shape of an image, (c, h, w)."""
         return tuple(self.data.splits.train.pixels.shape[1:])
 
+    @cached_property
+    def recorded(self) -> Recorded:
+        """The network for those who only look at it: built once, its couplings found once."""
+        return Recorded(self.build(), self.pixels)
+
+    @cached_property
+    def layers(self) -> dict[str, Layer]:
+        """Every convolution and linear layer."""
+        return record(self.recorded.model, self.pixels)
+
     def build(self, state: Tensors | None = None) -> nn.Module:
         """The network in evaluation mode, normalisation of its inputs included, with the tensors of ``state`` if given."""
         splits = self.data.splits
@@ -77,9 +87,13 @@ class Network:
         return model.eval()
 
     def rebuild(self, artifact: Artifact) -> nn.Module:
-        """The network of an artifact in evaluation mode, as small as it was left (``rows`` and ``columns`` of modules)."""
+        """The network of an artifact in evaluation mode, as small as it was left.
+
+        ``rows`` and ``columns`` of modules, and which modules are ``gone``.
+        """
         model = self.build()
         surgery.narrow(model, part("rows", artifact), part("columns", artifact))
+        surgery.drop(model, part("gone", artifact))
         model.load_state_dict(part("state", artifact))
         return model
 
@@ -93,18 +107,16 @@ class Sites:
 
     def layers(self, network: Network) -> dict[str, Layer]:
         """The prunable layers of the network."""
-        return prunable_layers(record(network.build(), network.pixels), self.skip)
+        return prunable_layers(network.layers, self.skip)
 
     def ledger(self, network: Network) -> Ledger:
         """What everything in the network counts."""
-        model = network.build()
-        layers = record(model, network.pixels)
-        return Ledger(dict(model.named_parameters()), weight_counts(model), layers)
+        model = network.recorded.model
+        return Ledger(dict(model.named_parameters()), weight_counts(model), network.layers)
 
     def cells(self, network: Network) -> dict[str, Cells]:
         """The cells of the network, site by site."""
-        recorded = Recorded(network.build(), network.pixels)
-        return self.granularity(recorded, self.layers(network))
+        return self.granularity(network.recorded, self.layers(network))
 
 
 def stream(seed: int, name: str, round: int = 1) -> list[int]:

@@ -48,7 +48,8 @@ def cost(
 
 def size(artifact: Artifact) -> int:
     """Bytes of the network in a packed file, apart from how to build it."""
-    return len(packed.pack({}, *(part(name, artifact) for name in ("state", "rows", "columns"))))
+    parts = (part(name, artifact) for name in ("state", "rows", "columns", "gone"))
+    return len(packed.pack({}, *parts))
 
 
 def device(given: torch.device) -> str:

@@ -17,7 +17,8 @@ from mint_cli.network.layers import apply_masks, inference, spread, weight_count
 from mint_cli.network.observe import reestimate_batch_norm
 from mint_cli.protocol import Cells, Images, Kept, Masks, Tensors
 from mint_cli.solver.progress import kept_by
-from mint_cli.stage.budget import Budget
+from mint_cli.solver.rows import solved_layers
+from mint_cli.stage.budget import Budget, Ledger
 from mint_cli.stage.common import Network, Result, Sites, part, prefixed, stream
 from mint_cli.store import Artifact, Context
 
@@ -52,7 +53,7 @@ def prune(
     model = model.to(context.device, memory_format=torch.channels_last)
     rng = np.random.default_rng(stream(seed, "prune", round))
     train_images = im.to(network.data.splits.train, context.device)
-    with kept_by(context.scratch.once):
+    with kept_by(context.scratch.once, len(solved_layers(model, cells))):
         kept, changed = compensation(model, cells, kept, gone, train_images, rng)
     model.load_state_dict(model.state_dict() | changed)
     masks = {name: mask for name, mask in ce.masks_of(cells, kept).items() if name in parameters}
@@ -64,7 +65,27 @@ def prune(
         reestimate_batch_norm(model, train_images, batch_norm_images, rng)
     warn_of_collapse(model, train_images)
     tensors = prefixed("state", model.state_dict()) | prefixed("mask", masks)
-    return tensors, counted(model, cells, masks, counts)
+    return tensors, counted(model, cells, masks, counts) | by_name(cells, kept, ledger)
+
+
+def by_name(cells: dict[str, Cells], kept: Kept, ledger: Ledger) -> dict[str, Any]:
+    """Under ``units`` which cells stay and go, and what cannot go, where cells have names.
+
+    Also the parameters and multiply-accumulates of the network without them.
+    """
+    named = {site: own for site, own in cells.items() if ce.is_unit(own)}
+    if not named:
+        return {}
+
+    def of(stays: bool) -> list[str]:
+        every = [zip(own.names, kept[site].tolist(), strict=True) for site, own in named.items()]
+        return [name for own in every for name, stay in own if stay == stays]
+
+    left = {
+        of: ledger.whole(named, of) - ledger.removed(named, kept, of) for of in ("parameters", "macs")
+    }
+    fixed = {name: why for own in named.values() for name, why in own.fixed.items()}
+    return {"units": {"kept": of(True), "gone": of(False), "fixed": fixed, **left}}
 
 
 def check_kept(allocation: partial, cells: dict[str, Cells], kept: Kept) -> None:

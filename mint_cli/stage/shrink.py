@@ -8,15 +8,15 @@ import torch
 from torch import nn
 
 from mint_cli.data import images as im
-from mint_cli.errors import first_line
+from mint_cli.errors import SettingError, first_line
 from mint_cli.granularity.filters import filters
-from mint_cli.network import surgery
+from mint_cli.network import surgery, units
 from mint_cli.network.couplings import Recorded
 from mint_cli.network.idle import settled
 from mint_cli.network.layers import record
 from mint_cli.protocol import Tensors
 from mint_cli.stage.common import Network, Result, part, prefixed
-from mint_cli.store import Artifact, Context
+from mint_cli.store import Artifact, Context, versioned
 
 log = logging.getLogger(__name__)
 
@@ -25,17 +25,18 @@ IMAGES = 16  # on which they are compared
 FAILURES = (RuntimeError, ValueError, IndexError, TypeError, AttributeError, AssertionError)
 
 
+@versioned(2)
 def shrink(network: Network, pruned: Artifact, context: Context) -> Result:
-    """The network with its idle channels taken out, and how far its outputs are from the masked one's.
+    """The network with its idle channels and units taken out, and how far its outputs are from the masked one's.
 
     Where some part cannot be made smaller the masked network is kept, and the record says why.
     """
     masked = network.build(part("state", pruned)).to(context.device)
     images = network.data.splits.train
     x = im.plain(images, torch.arange(min(IMAGES, len(images)))).to(context.device)
-    small, rows, columns, found = masked, {}, {}, {"difference": 0.0, "reason": None}
+    small, lost, found = masked, {}, {"difference": 0.0, "reason": None}
     try:
-        small, rows, columns = smaller(masked, network.pixels, x)
+        small, lost = smaller(masked, network.pixels, x)
         found["difference"] = surgery.difference(masked, small, x)
         if not found["difference"] <= EXACT:
             found["reason"] = f"its outputs differ by {found['difference']:.1e} of the largest logit"
@@ -43,17 +44,30 @@ def shrink(network: Network, pruned: Artifact, context: Context) -> Result:
         found["reason"] = first_line(error)
     if found["reason"]:
         log.warning("the network is not made smaller: %s; the masked one is kept", found["reason"])
-        small, rows, columns = masked, {}, {}
-    tensors = prefixed("state", small.state_dict())
-    return tensors | prefixed("rows", rows) | prefixed("columns", columns), found
+        small, lost = masked, {}
+    return prefixed("state", small.state_dict()) | lost, found
 
 
 def smaller(
     model: nn.Module, pixels: tuple[int, ...], x: torch.Tensor
-) -> tuple[nn.Module, Tensors, Tensors]:
-    """The network without its idle channels, and which rows and columns of which modules are left."""
+) -> tuple[nn.Module, Tensors]:
+    """The network without its idle channels and units, and what it lost.
+
+    ``rows/`` and ``columns/`` say which are left of a module, ``gone/`` names modules of units.
+    """
+    dark = units.gone(model, units.find(model, pixels).units)
+    modules = [name for unit in dark for name in units.modules_of(unit)]
+    replaced = [name for name in modules if surgery.replaceable(model.get_submodule(name))]
     layers = {name: layer for name, layer in record(model, pixels).items() if not layer.refusals}
-    cells = filters(Recorded(model, pixels), layers, residual=True)
-    model, kept = settled(model, cells, x)
+    try:
+        cells = filters(Recorded(model, pixels), layers, residual=True)
+    except SettingError:  # no channel can go
+        if not replaced:
+            raise
+        cells = {}
+    model, kept = settled(model, cells, x, replaced)
     rows, columns = surgery.indices(cells, kept)
-    return surgery.shrink(model, cells, kept), rows, columns
+    small = surgery.shrink(model, cells, kept)
+    surgery.drop(small, replaced)
+    gone = {name: torch.zeros(0, dtype=torch.bool) for name in replaced}
+    return small, prefixed("rows", rows) | prefixed("columns", columns) | prefixed("gone", gone)

@@ -16,8 +16,8 @@ from mint_cli.store import Context
 from mint_cli.training.loop import Views, fit
 from mint_cli.training.recipe import Recipe
 
-KEPT = 2**31  # bytes kept of what enters the end of a network; not the machine's: bytes repeat
-BATCH = 100
+KEPT = 2**31  # bytes kept of what enters the end of a network: a fixed number, because batches of
+BATCH = 100  # another size round differently, and results should not depend on a machine's memory
 
 
 class Alone(nn.Module):
@@ -114,7 +114,6 @@ def entering(model: nn.Module, end: nn.Module, images: Images, recipe: Recipe) -
     return lambda images, indices, draws: (kept[index] for index in indices)
 
 
-@torch.compiler.disable
 def before(model: nn.Module, end: nn.Module, x: Tensor, recipe: Recipe) -> Tensor:
     """What enters ``end`` when ``x`` enters the network, in the precision of the recipe."""
     seen: list[Tensor] = []

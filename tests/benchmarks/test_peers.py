@@ -43,7 +43,8 @@ def test_our_rows_are_made_by_the_stages_and_count_what_is_left_of_the_network(t
     assert peers.makers(peers.job([*settings, "pruner=l1"])) == ["fc1", "fc2"]
 
 
-def test_the_peer_takes_half_of_what_the_named_layers_make_and_leaves_the_others():
+@pytest.mark.parametrize("method", peers.THEIRS)
+def test_the_peer_takes_half_of_what_the_named_layers_make_and_leaves_the_others(method):
     library = pytest.importorskip("torch_pruning")
     layers = [nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 6, 3), nn.Flatten()]
     model = nn.Sequential(*layers, nn.Linear(96, 10))
@@ -51,7 +52,8 @@ def test_the_peer_takes_half_of_what_the_named_layers_make_and_leaves_the_others
         model[0].weight[4:] *= 100
         model[2].weight[:, 4:] *= 100
     kept = model[0].weight[4:].clone()
-    peers.halve(model, ["0"], torch.zeros(1, 1, 8, 8), library)
+    importance = getattr(library.importance, peers.THEIRS[method])(p=2)
+    peers.halve(model, ["0"], torch.zeros(1, 1, 8, 8), importance, library)
     assert model[2].weight.shape == (6, 4, 3, 3) and model[4].weight.shape == (10, 96)
     assert torch.equal(model[0].weight, kept)
 

@@ -3,9 +3,11 @@
 from copy import deepcopy
 from dataclasses import replace
 
+import branches
 import numpy as np
 import pytest
 import torch
+from channels import Net, conv, pooled
 from networks import (
     ADDITIONS,
     RELUS,
@@ -24,6 +26,7 @@ from mint_cli.errors import SettingError
 from mint_cli.network.cells import masks_of
 from mint_cli.network.layers import apply_masks
 from mint_cli.network.observe import passage
+from mint_cli.protocol import Images
 
 INPUTS = ("dense", "pruned")
 
@@ -302,3 +305,60 @@ def test_frozen_weights_are_refitted_as_others_are(model, cells, kept, noise, ca
     model.requires_grad_(False)
     found = refitted(model, cells, kept, noise, calibration)
     assert all(torch.equal(value, found[key]) for key, value in wanted.items())
+
+
+def unit_case(linear: bool):
+    """A network of three units of which the second is to go, and images for it."""
+
+    def forward(m, x):
+        x = m.stem(x)
+        for name in ("first", "second"):
+            x = x + m.get_submodule(name)(x)
+        return m.out(pooled(torch.relu(m.norm(m.last(x)))))
+
+    second = nn.Sequential(nn.Conv2d(6, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 6, 1))
+    model = branches.network(
+        lambda: Net(
+            forward, stem=conv(3, 6), first=branches.branch(6, 6),
+            second=second if linear else branches.branch(6, 6),
+            last=conv(6, 8, bias=False, padding=0), norm=nn.BatchNorm2d(8), out=nn.Linear(8, 3),
+        )
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randint(0, 256, (200, 3, 8, 8), generator=generator, dtype=torch.uint8)
+    cells = branches.unit_cells(model)
+    return model, cells, Images(pixels, torch.arange(200) % 3)
+
+
+def test_what_reads_a_unit_of_linear_layers_makes_up_for_it_exactly(calibration):
+    model, cells, images = unit_case(linear=True)
+    kept = branches.without(cells, "second")
+    changed = refitted(model, cells, kept, images, replace(calibration, ridge=1e-9))
+    assert set(changed) == {"last.weight", "norm.running_mean", "out.weight", "out.bias"}
+    found = outputs(pruned(model, cells, kept, changed), images)
+    torch.testing.assert_close(found, outputs(model, images), rtol=1e-3, atol=1e-3)
+    assert (outputs(pruned(model, cells, kept, {}), images) - outputs(model, images)).abs().max() > 0.05
+
+
+@pytest.mark.parametrize("build", [branches.residual, branches.dense])
+def test_without_a_unit_the_refitted_network_is_nearer_to_the_dense_one(build, calibration):
+    _, _, images = unit_case(linear=False)
+    model = branches.network(build)
+    cells = branches.unit_cells(model)
+    kept = branches.without(cells, "second")
+    changed = refitted(model, cells, kept, images, calibration)
+    gone = [name for name in cells["units"].labels if name.startswith("second")]
+    assert changed and not set(gone) & set(changed)
+    wanted = outputs(model, images)
+    left, lost = (
+        (outputs(pruned(model, cells, kept, own), images) - wanted).square().mean()
+        for own in (changed, {})
+    )
+    assert left < 0.5 * lost
+
+
+def test_layers_before_the_first_unit_that_goes_stay_as_they_are(calibration):
+    model, cells, images = unit_case(linear=False)
+    changed = refitted(model, cells, branches.without(cells, "second"), images, calibration)
+    assert not [name for name in changed if name.startswith(("stem", "first"))]
+    assert not refitted(model, cells, branches.without(cells), images, calibration)

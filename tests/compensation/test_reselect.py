@@ -2,10 +2,19 @@
 
 from copy import deepcopy
 
+import branches
 import numpy as np
 import pytest
 import torch
-from networks import ADDITIONS, RELUS, block_cells, channel_cells, residual, weight_cells
+from networks import (
+    ADDITIONS,
+    RELUS,
+    block_cells,
+    channel_cells,
+    layers_of,
+    residual,
+    weight_cells,
+)
 from torch import nn
 
 from mint_cli.compensation.refit import refit
@@ -167,3 +176,11 @@ def test_too_few_images_and_layers_that_cannot_be_seen_are_refused(model, cells,
 
 def test_it_says_that_of_a_choice_only_the_counts_matter():
     assert reselect.chooses
+
+
+def test_whole_units_are_not_chosen_anew_and_told_what_solves_what_they_leave(calibration):
+    model = branches.network(branches.residual)
+    cells, layers = branches.unit_cells(model), layers_of(model, branches.PIXELS)
+    settings = {"calibration": calibration, "inputs": "pruned", "growth": 2.0, "sweeps": 1}
+    with pytest.raises(SettingError, match="^granularity must be blocks.*compensation refit solves"):
+        check(layers, cells, torch.arange(300) % 3, **settings)

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import branches
 import numpy as np
 import pytest
 import torch
@@ -204,3 +205,24 @@ def test_channels_that_are_in_no_cell_are_given_together_and_get_no_score():
     found = of_channels(read, owner, 2, 3, np.random.default_rng(0))
     assert seen["groups"] == ([0, 0], [0, 2, 1, 0]) and found.score.tolist() == [6.0, 7.0, 0.0]
     assert [half.tolist() for half in found.halves] == [[2.0, 3.0, 0.0], [4.0, 5.0, 0.0]]
+
+
+def test_whole_units_are_refused_in_a_sentence():
+    model = branches.network(branches.residual)
+    cells, layers = branches.unit_cells(model), layers_of(model, branches.PIXELS)
+    settings = {"samples_per_class": 4, "features": "means", "estimator": partial(no_estimator)}
+    with pytest.raises(SettingError, match="^granularity must be .*: whole units are no pairs"):
+        check(layers, cells, torch.arange(80) % 10, **settings)
+
+
+def no_estimator(child, parent, child_groups, parent_groups, rng, /):
+    raise AssertionError
+
+
+def test_an_estimator_against_classes_is_refused_and_told_where_it_belongs(model, cells):
+    from mint_cli.estimator.mixture import mixture
+
+    estimator = partial(mixture, bandwidth=None, form="left_out")
+    settings = {"samples_per_class": 4, "features": "means", "estimator": estimator}
+    with pytest.raises(SettingError, match="^estimator must measure .* label_information does, not mix"):
+        check(layers_of(model, GREY), cells, torch.arange(80) % 10, **settings)

@@ -1,5 +1,6 @@
 """Elimination as a criterion: what carries nothing scores least, scores compare layers."""
 
+import branches
 import numpy as np
 import pytest
 import torch
@@ -170,3 +171,17 @@ def test_cells_that_are_no_pairs_of_outputs_and_inputs_are_refused(model):
     odd[0, 1] = odd[1, 0] = 1  # not all pairs of two sets
     with pytest.raises(SettingError, match="granularity must cut the weight of 2.weight into pairs"):
         checked(layers_of(model), {"2": Cells((2, 1), {"2.weight": odd})})
+
+
+def test_a_unit_scores_what_the_logits_lose_with_it_and_one_that_adds_nothing_nothing():
+    model = branches.network(branches.residual)
+    with torch.no_grad():
+        model.get_parameter("second.4.weight").zero_()
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randint(0, 256, (200, 3, 8, 8), generator=generator, dtype=torch.uint8)
+    cells = branches.unit_cells(model, stages=True)
+    found = scored(model, Images(pixels, torch.arange(200) % 3), cells)
+    first, others = found["units1"].score, found["units2"].score
+    assert first.shape == (1,) and others[0] < 1e-6 * others[1] and first > 0
+    settings = {"calibration": Calibration(**SETTINGS), "depth": 1}
+    check(layers_of(model, branches.PIXELS), cells, torch.arange(200) % 3, **settings)

@@ -8,7 +8,7 @@ from torch import nn
 
 from mint_cli.criterion.obd import check, obd, rises
 from mint_cli.errors import SettingError
-from mint_cli.protocol import Images
+from mint_cli.protocol import Cells, Images
 from mint_cli.solver import choice
 from mint_cli.solver.equations import Normal
 from mint_cli.solver.rows import Calibration
@@ -151,3 +151,10 @@ def test_a_whole_channel_is_what_all_its_readers_would_lose_and_costs_by_its_wei
     weights = {"made": 9, "read": 6 * 9}
     torch.testing.assert_close(found["0"].score * sum(weights.values()), alone * weights["read"])
     assert found["0"].score[1] == 0 and found["2"].score.shape == (6,)
+
+
+def test_whole_units_are_refused(model):
+    cells = {"units": Cells((1,), {"0.weight": torch.zeros(6, dtype=torch.int32)}, ("0",))}
+    with pytest.raises(SettingError, match="^granularity must be weights, blocks or filters"):
+        settings = {"calibration": Calibration(**SETTINGS), "resolved": True}
+        check(layers_of(model), cells, torch.arange(300) % 3, **settings)

@@ -1,4 +1,4 @@
-"""Pixels in files: kept in memory or read as needed, they are the same; what is read is what was found."""
+"""Pixels in files are the same in memory or read as needed; what is read is what was found."""
 
 import os
 from dataclasses import replace
@@ -24,7 +24,9 @@ def read(path: Path) -> torch.Tensor:
 
 @pytest.fixture
 def pixels() -> torch.Tensor:
-    return torch.randint(0, 256, (30, 3, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    return torch.randint(
+        0, 256, (30, 3, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
 
 
 @pytest.fixture

@@ -119,7 +119,9 @@ def test_gradients_are_asked_of_nothing_that_is_the_network_s(model, images):
 
 def test_cells_that_are_no_channels_and_too_many_samples_are_refused(images):
     block = {"fc": Cells((2, 2), {"fc.weight": torch.arange(4).view(2, 2)})}
-    with pytest.raises(SettingError, match="^granularity must be filters"):
-        maps.check({}, block, images.labels, samples_per_class=1)
+    units = {"units": Cells((1,), {"fc.weight": torch.zeros(4)}, ("fc",))}
+    for cells in (block, units):
+        with pytest.raises(SettingError, match="^granularity must be filters"):
+            maps.check({}, cells, images.labels, samples_per_class=1)
     with pytest.raises(SettingError, match="between 1 and 4.*not 5"):
         maps.check({}, {}, images.labels, samples_per_class=5)

@@ -2,18 +2,21 @@
 
 from copy import deepcopy
 
+import branches
 import pytest
 import torch
 from channels import NETWORKS, PIXELS, Net, conv, filter_cells, images, pooled, some, varied
 from networks import seeded
 from torch import nn
 
+from mint_cli.errors import DataError
 from mint_cli.model.densenet import densenet
 from mint_cli.model.resnet_cifar import resnet_cifar
 from mint_cli.network import cost
 from mint_cli.network.cells import masks_of
 from mint_cli.network.layers import apply_masks, record, weight_counts
-from mint_cli.network.surgery import difference, indices, narrow, shrink
+from mint_cli.network.surgery import Zeros, difference, drop, indices, narrow, shrink
+from mint_cli.network.units import find, modules_of
 from mint_cli.stage.budget import Ledger
 
 SMALL_PIXELS = (3, 32, 32)
@@ -137,3 +140,43 @@ def test_norms_without_factors_lose_their_statistics():
     cells = filter_cells(model)
     small = agree(model, cells, some(cells), PIXELS)
     assert len(small.norm.running_mean) == small.norm.num_features == small.first.out_channels
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        conv(3, 5), conv(3, 5, stride=2), conv(3, 5, padding=2, dilation=2), conv(3, 6, groups=3),
+        conv(3, 5, padding="same"), nn.Conv2d(3, 5, (1, 4), padding=(0, 3), stride=(2, 1)),
+        nn.Linear(8, 7),
+    ],
+)  # fmt: skip
+def test_zeros_have_the_shape_of_what_they_stand_for(layer):
+    x = images(2)
+    out = Zeros(layer)(x)
+    assert out.shape == layer(x).shape and not out.any() and not list(Zeros(layer).parameters())
+
+
+@pytest.mark.parametrize("build", [branches.residual, branches.dense])
+def test_a_masked_unit_and_one_that_is_gone_are_the_same_and_cost_what_is_foretold(build):
+    model = branches.network(build)
+    cells = branches.unit_cells(model)
+    kept = branches.without(cells, "first", "third")
+    dark, parameters = masked(model, cells, kept), dict(model.named_parameters())
+    lost = [unit for unit in find(model, PIXELS).units if unit.name in ("first", "third")]
+    small = deepcopy(dark)
+    drop(small, [name for unit in lost for name in modules_of(unit)])
+    assert difference(dark, small, images(3)) < 1e-6
+    own = {n for unit in lost for n in unit.parameters}
+    assert cost.parameters(small) == sum(p.numel() for n, p in parameters.items() if n not in own)
+    ledger = Ledger(parameters, weight_counts(model), record(model, PIXELS))
+    left = {of: ledger.whole(cells, of) - ledger.removed(cells, kept, of) for of in ("macs", "parameters")}
+    if build is branches.residual:  # of a dense one's readers columns go as well
+        assert left == {"macs": cost.macs(small, PIXELS), "parameters": cost.parameters(small)}
+    else:
+        assert left["macs"] < cost.macs(small, PIXELS)
+
+
+def test_what_nothing_can_stand_for_is_refused_by_name():
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU())
+    with pytest.raises(DataError, match="1 cannot be left out, it is ReLU"):
+        drop(model, ["1"])

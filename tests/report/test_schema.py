@@ -176,6 +176,17 @@ def test_settings_that_had_no_effect_tell_no_rows_apart(tmp_path, shown):
     assert len(lines(shown(folder(tmp_path / "retrained", *several)))) == 3
 
 
+def test_the_recipe_counts_where_a_checkpoint_leaves_something_new(tmp_path, shown):
+    several = [twin(REFIT) for _ in range(2)]
+    for one, gamma in zip(several, (0.2, 0.3), strict=True):
+        one["config"]["schedule"]["train"]["gamma"] = gamma
+    assert len(lines(shown(folder(tmp_path / "all from the file", *several)))) == 2
+    for one in several:
+        one["config"]["checkpoint_new"] = ["linear"]
+    assert len(lines(shown(folder(tmp_path / "anew", *several)))) == 3
+    assert len(lines(shown(folder(tmp_path / "one anew", several[0], twin(REFIT))))) == 3
+
+
 def test_the_recipe_counts_where_no_checkpoint_was_given(tmp_path, shown):
     other = twin(WHOLE)
     other["config"]["schedule"]["train"]["gamma"] = 0.3

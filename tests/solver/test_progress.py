@@ -74,3 +74,14 @@ def test_a_criterion_that_was_cut_off_goes_on(setting, images):
     with kept_by(keeper):
         found = elimination(model, cells, images, np.random.default_rng(0), calibration=calibration, depth=4)
     assert all(torch.equal(found[site].score, whole[site].score) for site in cells)
+
+
+def test_a_terminal_shows_how_many_layers_are_done_and_nothing_else_does(monkeypatch, capsys):
+    def go():
+        with kept_by(lambda name, make: make(), 4):
+            return [once(name, dict) for name in "abc"]
+
+    assert go() == [{}] * 3 and not capsys.readouterr().err
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    go()
+    assert "| 0/4 [" in capsys.readouterr().err

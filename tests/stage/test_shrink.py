@@ -2,14 +2,18 @@
 
 from functools import partial
 
+import branches
 import pytest
 import torch
-from channels import NETWORKS, padded
+from channels import NETWORKS, padded, varied
 from experiments import SMALL, network
 from networks import seeded
 from torch import nn
 
+from mint_cli.network import cost, surgery, units
+from mint_cli.network.cells import masks_of
 from mint_cli.network.cost import macs
+from mint_cli.network.layers import apply_masks
 from mint_cli.stage import shrink as stage
 from mint_cli.stage.common import prefixed
 from mint_cli.stage.shrink import shrink
@@ -60,7 +64,7 @@ def test_a_network_whose_outputs_would_differ_is_kept_and_told(context, monkeypa
     def otherwise(model, pixels, x):
         small = own.build()
         nn.init.zeros_(small.out.weight)
-        return small, {"inner": torch.ones(6) > 0}, {}
+        return small, {"rows/inner": torch.ones(6) > 0}
 
     own = network(SMALL)
     monkeypatch.setattr(stage, "smaller", otherwise)
@@ -92,3 +96,32 @@ def test_a_network_without_a_channel_that_can_go_is_kept_and_told(context):
 
     own = network(partial(flat))
     assert "no channel that can go" in kept_whole(own, own.build(), context)
+
+
+def coloured(build, shape, classes, /):
+    """One of the networks of units, for grey images."""
+    return fixed(lambda: varied(build()), shape, classes)
+
+
+@pytest.mark.parametrize(("build", "less"), [(branches.residual, 0), (branches.dense, 1)])
+def test_units_of_which_nothing_is_left_are_taken_out_and_the_network_is_rebuilt(
+    build, less, context
+):
+    own = network(partial(coloured, build))
+    model = own.build()
+    cells = branches.unit_cells(model, own.pixels)
+    kept = branches.without(cells, "first", "third")
+    parameters = dict(model.named_parameters())
+    masks = {n: m for n, m in masks_of(cells, kept).items() if n in parameters}
+    apply_masks(model, masks)
+    tensors, found = shrunken(own, model, context)
+    small = own.rebuild(artifact(tensors))
+    assert found["reason"] is None and isinstance(small.first[3 + 2 * less], surgery.Zeros)
+    left = cost.remaining(parameters, cells, kept)
+    assert cost.parameters(small) <= sum(left.values()) < cost.parameters(model)
+    x = own.data.splits.test.pixels.float() / 255
+    with torch.no_grad():
+        torch.testing.assert_close(small(x), model(x), rtol=1e-5, atol=1e-5)
+    assert {n for n in tensors if n.startswith("gone/first")} == {
+        f"gone/{name}" for name in units.modules_of(units.find(own.build(), own.pixels).units[0])
+    }

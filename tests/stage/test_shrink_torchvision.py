@@ -30,7 +30,7 @@ SETTINGS = {"googlenet": {"aux_logits": False, "init_weights": False}}
 
 
 def thin(model: nn.Module) -> nn.Module:
-    """The network with few units in the hidden layers of its classifier: else most of its weights."""
+    """The network with few units in its classifier, whose hidden layers hold most weights."""
     layers = [name for name, m in model.classifier.named_children() if isinstance(m, nn.Linear)]
     entering = model.classifier.get_submodule(layers[0]).in_features
     for name, leaving in zip(layers, (32, 24, 10), strict=True):

@@ -1,4 +1,4 @@
-"""Modules that are trained alone: nothing else changes, and what is computed once changes nothing."""
+"""Modules trained alone: nothing else changes, and what is computed once changes nothing."""
 
 from collections import OrderedDict
 from dataclasses import replace
@@ -17,18 +17,26 @@ from mint_cli.training.loop import predict
 from mint_cli.training.recipe import Recipe
 
 RECIPE = Recipe(
-    epochs=4, batch_size=32, learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3, decay="step",
-    milestones=[2], gamma=0.1, warmup=0, label_smoothing=0.0, precision="float32", compile=False,
+    epochs=4, batch_size=32, learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3,
+    decay="step", milestones=[2], gamma=0.1, warmup=0, label_smoothing=0.0, precision="float32",
+    compile=False,
 )  # fmt: skip
 
 
 def built() -> nn.Module:
     """Features with a batch norm, dropout before the classifier, a classifier of two layers."""
-    features = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True))
+    features = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True)
+    )
     classifier = nn.Sequential(
         nn.Dropout(0.2), nn.Linear(288, 16), nn.ReLU(inplace=True), nn.Linear(16, 3)
     )
-    layers = {"features": features, "flat": nn.Flatten(), "drop": nn.Dropout(0.5), "classifier": classifier}
+    layers = {
+        "features": features,
+        "flat": nn.Flatten(),
+        "drop": nn.Dropout(0.5),
+        "classifier": classifier,
+    }
     return nn.Sequential(OrderedDict(layers))
 
 
@@ -44,14 +52,18 @@ def trained(images, context, names=("classifier",), recipe=RECIPE, model=None):
 
 def changed(model: nn.Module) -> set[str]:
     before = network().state_dict()
-    return {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    return {
+        name for name, value in model.state_dict().items() if not torch.equal(value, before[name])
+    }
 
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_the_named_modules_learn_and_nothing_else_changes(images, context, flip):
     """Running means of batch norms included; with a transform the frozen part runs every epoch."""
     model, losses = trained(replace(images, flip=flip), context)
-    assert changed(model) == {f"classifier.{n}.{part}" for n in (1, 3) for part in ("weight", "bias")}
+    assert changed(model) == {
+        f"classifier.{n}.{part}" for n in (1, 3) for part in ("weight", "bias")
+    }
     assert losses[-1] < losses[0] and len(losses) == RECIPE.epochs
     assert all(p.requires_grad for p in model.parameters())
     right = predict(model.eval(), images)[0] == images.labels
@@ -84,7 +96,15 @@ def test_without_a_transform_the_frozen_part_runs_once_over_the_images(images, c
 
 def test_it_trains_what_training_everything_with_the_rest_frozen_would(images, context):
     """Against the whole network under autograd, written out by hand for two steps."""
-    recipe = replace(RECIPE, epochs=1, milestones=[], batch_size=150, momentum=0.0, nesterov=False, weight_decay=0.0)
+    recipe = replace(
+        RECIPE,
+        epochs=1,
+        milestones=[],
+        batch_size=150,
+        momentum=0.0,
+        nesterov=False,
+        weight_decay=0.0,
+    )
     model = network()
     model.classifier[0] = nn.Dropout(0.0)
     own, _ = trained(images, context, ["classifier.3"], recipe, model)
@@ -92,7 +112,9 @@ def test_it_trains_what_training_everything_with_the_rest_frozen_would(images, c
     order = torch.from_numpy(np.random.default_rng([0, 0]).permutation(300))
     weight, bias = other.classifier[3].weight, other.classifier[3].bias
     for batch in order.split(150):
-        loss = nn.functional.cross_entropy(other(images.pixels[batch].float() / 255), images.labels[batch])
+        loss = nn.functional.cross_entropy(
+            other(images.pixels[batch].float() / 255), images.labels[batch]
+        )
         slopes = torch.autograd.grad(loss, [weight, bias])
         with torch.no_grad():
             for p, slope in zip((weight, bias), slopes, strict=True):
@@ -103,7 +125,9 @@ def test_it_trains_what_training_everything_with_the_rest_frozen_would(images, c
 def test_new_modules_alone_go_into_training_mode():
     model = network()
     Alone(model, [model.classifier]).train()
-    assert model.classifier[0].training and not model.drop.training and not model.features[1].training
+    assert (
+        model.classifier[0].training and not model.drop.training and not model.features[1].training
+    )
 
 
 class Squeezed(nn.Module):
@@ -138,4 +162,6 @@ def test_classifiers_of_torchvision_are_ends(name, head):
 def test_a_training_in_bfloat16_goes_as_well(images, context):
     model, losses = trained(images, context, recipe=replace(RECIPE, precision="bfloat16"))
     assert losses[-1] < losses[0]
-    assert changed(model) == {f"classifier.{n}.{part}" for n in (1, 3) for part in ("weight", "bias")}
+    assert changed(model) == {
+        f"classifier.{n}.{part}" for n in (1, 3) for part in ("weight", "bias")
+    }
