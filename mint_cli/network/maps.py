@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mint_cli.data import images as im
-from mint_cli.network.cells import check_filters, unit
-from mint_cli.network.idle import sides
+from mint_cli.network.cells import all_readers, check_filters, unit
 from mint_cli.network.layers import device_of, differentiated, frozen, hooked, inference
 from mint_cli.network.observe import outputs_of
 from mint_cli.protocol import Cells, Estimate, Images, Layer, Tensors
@@ -38,11 +37,11 @@ def check(
     check_filters(cells)
 
 
-def owners(model: nn.Module, cells: dict[str, Cells]) -> dict[str, Owners]:
+def owners(cells: dict[str, Cells]) -> dict[str, Owners]:
     """Layers that read channels, and whose every input is, site by site."""
-    modules, found = dict(model.named_modules()), {}
+    found: dict[str, Owners] = {}
     for site, own in cells.items():
-        for name, owner in sides(own, modules)[0].items():
+        for name, owner in all_readers(own).items():
             found.setdefault(name, {})[site] = owner
     return found
 
@@ -68,7 +67,7 @@ def sums(
     ``numbers(layer, entering)`` makes of what enters a layer, (n, in, positions), its k sums for
     every input, (k, in).  The first row counts the values that were summed.  Maps are not kept.
     """
-    read = owners(model, cells)
+    read = owners(cells)
     found: Tensors = dict.fromkeys(cells, torch.zeros(()))
 
     def see(name: str, entering: Tensor, leaving: Tensor) -> None:
@@ -87,7 +86,7 @@ def image_means(
     model: nn.Module, cells: dict[str, Cells], images: Images, index: Tensor, batch_size: int
 ) -> Tensors:
     """Mean of every channel over its positions, image by image: float64 (n, cells) a site."""
-    read = owners(model, cells)
+    read = owners(cells)
     parts: dict[str, list[Tensor]] = {site: [] for site in cells}
     totals: dict[str, list[Tensor]] = {}
 
@@ -129,7 +128,7 @@ def changes(model: nn.Module, cells: dict[str, Cells], x: Tensor, labels: Tensor
     Σ gradient × activation, of every reader the mean over positions, summed over readers; one
     backward pass.  float64, without its sign, which is minus.
     """
-    read = owners(model, cells)
+    read = owners(cells)
     with frozen(model), own_maps(model, list(read)) as maps, torch.enable_grad(), differentiated():
         loss = nn.functional.cross_entropy(model(x), labels, reduction="sum")
         gradients = torch.autograd.grad(loss, list(maps.values()), materialize_grads=True)

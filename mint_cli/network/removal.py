@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mint_cli.errors import DataError
-from mint_cli.network.idle import sides
+from mint_cli.network.cells import all_readers
 from mint_cli.network.layers import inference, weighted_layers
 from mint_cli.network.observe import Passage, outputs_of
 from mint_cli.network.replay import Walk
@@ -44,8 +44,7 @@ class Removals:
         self.model, self.labels, self.channels = model, labels, channels
         self.count, self.rows = len(x), x.repeat(channels, 1, 1, 1)
         self.modules = weighted_layers(model)
-        named = dict(model.named_modules())
-        self.readers = {site: sides(own, named)[0] for site, own in cells.items()}
+        self.readers = {site: all_readers(own) for site, own in cells.items()}
         self.sizes = {site: prod(own.shape) for site, own in cells.items()}
         self.walk = Walk(model, list(self.modules), still=True)
         self.calls = self.walk.taped(self.rows).calls

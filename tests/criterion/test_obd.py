@@ -154,7 +154,7 @@ def test_a_whole_channel_is_what_all_its_readers_would_lose_and_costs_by_its_wei
 
 
 def test_whole_units_are_refused(model):
-    cells = {"units": Cells((1,), {"0.weight": torch.zeros(6, dtype=torch.int32)}, ("0",))}
+    cells = {"units": Cells((1,), {"0.weight": torch.zeros(6, dtype=torch.int32)}, names=("0",))}
     with pytest.raises(SettingError, match="^granularity must be weights, blocks or filters"):
         settings = {"calibration": Calibration(**SETTINGS), "resolved": True}
         check(layers_of(model), cells, torch.arange(300) % 3, **settings)

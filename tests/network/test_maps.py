@@ -62,7 +62,7 @@ def test_changes_are_those_of_the_loss_when_a_channel_shrinks_where_it_is_read(n
     cells = filter_cells(model.float())
     layers = record(model, (3, 8, 8))
     model.double()
-    read = maps.owners(model, cells)
+    read = maps.owners(cells)
     found = maps.changes(model, cells, x, labels)
 
     def losses():
@@ -119,7 +119,7 @@ def test_gradients_are_asked_of_nothing_that_is_the_network_s(model, images):
 
 def test_cells_that_are_no_channels_and_too_many_samples_are_refused(images):
     block = {"fc": Cells((2, 2), {"fc.weight": torch.arange(4).view(2, 2)})}
-    units = {"units": Cells((1,), {"fc.weight": torch.zeros(4)}, ("fc",))}
+    units = {"units": Cells((1,), {"fc.weight": torch.zeros(4)}, names=("fc",))}
     for cells in (block, units):
         with pytest.raises(SettingError, match="^granularity must be filters"):
             maps.check({}, cells, images.labels, samples_per_class=1)
