@@ -188,11 +188,24 @@ def card(record: dict[str, Any], path: Path, kind: str) -> str:
     return (
         f"# {record['model']} on {record['dataset']}, pruned by {record['pruner']}\n\n"
         f"* test accuracy: {accuracy}\n"
-        f"* {record['sparsity']['of_all_weights']:.2%} of all convolution and linear weights removed\n{size}"
+        f"* {record['sparsity']['of_all_weights']:.2%} of all convolution and linear weights removed\n"
+        f"{size}"
         f"* seed {record['seed']}; images of shape {tuple(record['images']['shape'])}, "
-        f"{record['images']['classes']} classes\n\n"
+        f"{record['images']['classes']} classes\n"
+        f"* made by {making(record)}\n\n"
         f"```python\n{loads}\n```\n"
     )
+
+
+def making(record: dict[str, Any]) -> str:
+    """How the network was made: plug-ins, amount, retraining, and the file that it began as."""
+    pruner, retrain = record["config"]["pruner"], record["config"]["schedule"]["retrain"]
+    kinds = ("granularity", "criterion", "allocation", "compensation")
+    named = (f"{kind} {pruner[kind]['_target_'].rpartition('.')[2]}" for kind in kinds)
+    start = f"; it began as a file of SHA-256 {record['checkpoint']}" if record["checkpoint"] else ""
+    asked = record["sparsity"]["asked"]
+    amount = "as much as the allocation chose" if asked is None else f"{asked} of {pruner['of']}"
+    return f"{', '.join(named)}: {amount}; {retrain['epochs']} epochs of retraining{start}"
 
 
 def milliseconds(cost: dict[str, Any]) -> str:

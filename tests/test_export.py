@@ -160,6 +160,8 @@ def test_the_card_says_how_good_how_large_and_how_to_load_it(run, finished, tmp_
     for name in ("dense", "shrunken"):
         assert f"{record['cost'][name]['parameters']:,}" in card
     assert "mlp on digits, pruned by l1" in card
+    amount = f"{record['sparsity']['asked']} of {record['config']['pruner']['of']}"
+    assert "granularity filters, criterion l1, allocation" in card and f": {amount};" in card
 
 
 def test_without_an_output_the_file_lies_beside_the_record(run):
