@@ -8,12 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mint_cli.errors import SettingError, owned
 from mint_cli.network import checkpoint
 from mint_cli.network.layers import weighted_layers
-from mint_cli.protocol import Cells
+from mint_cli.protocol import Cells, Layer
 from mint_cli.signatures import nearest
 
 if TYPE_CHECKING:
@@ -41,12 +41,7 @@ def check(e: Experiment) -> None:
         cells = e.sites.cells(e.network)
     check_allocation(e, cells)
     for name in ("criterion", "compensation") if e.scored else ("compensation",):
-        plugin = getattr(e, name)
-        with of(name):
-            check_batch_size(plugin)
-            own = getattr(plugin.func, "check", None)
-            if own:
-                own(layers, cells, labels, **plugin.keywords)
+        check_plugin(name, getattr(e, name), layers, cells, labels)
 
 
 @contextmanager
@@ -58,6 +53,21 @@ def of(plugin: str) -> Iterator[None]:
         if error.setting not in SHARED:
             error.setting = f"{plugin}.{error.setting}"
         raise
+
+
+def check_plugin(
+    name: str,
+    plugin: partial,
+    layers: dict[str, Layer],
+    cells: dict[str, Cells],
+    labels: Tensor,
+) -> None:
+    """SettingError for whatever a criterion or compensation refuses."""
+    with of(name):
+        check_batch_size(plugin)
+        own = getattr(plugin.func, "check", None)
+        if own:
+            own(layers, cells, labels, **plugin.keywords)
 
 
 def check_batch_size(plugin: partial) -> None:

@@ -30,6 +30,7 @@ INSIDE = {  # settings of a plug-in that are plug-ins or values themselves, and 
     "calibration": "calibration",
     "quotas": "criterion",
     "order": "criterion",
+    "base": "criterion",
 }
 MARKS = ("_target_", "_partial_")  # keys of a plug-in's settings that are none of its settings
 

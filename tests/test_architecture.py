@@ -40,6 +40,9 @@ ARROWS = {  # exactly those that there are, from the bottom up
     "families": "errors signatures",
     "commandline": "errors plain_yaml report signatures",
     "compose": "errors experiment families interpolation machine network signatures stage",
+    "correlation": "",
+    "oracle": "check commandline compose correlation errors experiment files machine protocol "
+    "report stage store",
     "study": "commandline compose errors plain_yaml report signatures",
     "packed": "errors network protocol",
     "export": "data errors families packed stage store",
@@ -136,7 +139,7 @@ def test_nothing_unpickles_what_is_no_tensor_and_nothing_seeds_globally(path):
     assert "pickle.load" not in text and "torch.manual_seed" not in text or "fork_rng" in text
 
 
-KNOWING = ("main", "compose", "commandline", "study", "prune", "report", "machine")
+KNOWING = ("main", "compose", "commandline", "study", "prune", "oracle", "report", "machine")
 
 
 def texts(path: Path) -> set[str]:

@@ -37,6 +37,7 @@ SHARED = {
 
 PRUNERS = {
     ("criterion", "conditional_information"): "gmi",
+    ("criterion", "costed"): "molchanov",
     ("criterion", "label_information"): "label_information",
     ("criterion", "within"): "l1_within",
 }

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mint_cli.data import images as im
 from mint_cli.network.cells import mean, parameters_of, unit
-from mint_cli.network.layers import differentiated
+from mint_cli.network.layers import differentiable, differentiated
 from mint_cli.protocol import Cells, Estimate, Images, Layer, Tensors, checked_by
 
 
@@ -35,10 +32,8 @@ def taylor(
     normalise: bool,
 ) -> dict[str, Estimate]:
     """|Σ gradient × weight| over the cell, per weight, averaged over batches; ``normalise`` as in l1."""
-    index = im.per_class(images, samples_per_class, rng)
-    index = index[torch.from_numpy(rng.permutation(len(index)))]
-    middle = len(index) // 2
-    halves = [mean_change(model, cells, images, part, batch_size) for part in (index[:middle], index[middle:])]
+    parts = im.halves(images, samples_per_class, rng)
+    halves = [mean_change(model, cells, images, part, batch_size) for part in parts]
     estimates = {}
     for site in cells:
         first, second = (half[site] for half in halves)
@@ -57,7 +52,7 @@ def mean_change(
     changes: Tensors = dict.fromkeys(cells, 0.0)
     batches = index.split(batch_size)
     for chunk, pixels in zip(batches, im.plains(images, batches), strict=True):
-        with differentiable(weights), differentiated():
+        with differentiable(weights.values()), differentiated():
             loss = nn.functional.cross_entropy(model(pixels), images.labels[chunk.to(pixels.device)])
             gradients = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
         products = {name: w.detach() * g for (name, w), g in zip(weights.items(), gradients, strict=True)}
@@ -65,16 +60,3 @@ def mean_change(
             change = mean(own, {n: products[n] for n in own.labels if n in products})
             changes[site] = changes[site] + change.abs() / len(batches)
     return changes
-
-
-@contextmanager
-def differentiable(weights: dict[str, nn.Parameter]) -> Iterator[None]:
-    """Within it all of ``weights`` want gradients, frozen ones too."""
-    frozen = [p for p in weights.values() if not p.requires_grad]
-    for p in frozen:
-        p.requires_grad_(True)
-    try:
-        yield
-    finally:
-        for p in frozen:
-            p.requires_grad_(False)

@@ -114,6 +114,14 @@ def per_class(images: Images, count: int, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(np.concatenate([rng.choice(m, count, replace=False) for m in members]))
 
 
+def halves(images: Images, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Indices of ``count`` images of each class in two random halves, int64."""
+    index = per_class(images, count, rng)
+    index = index[torch.from_numpy(rng.permutation(len(index)))]
+    middle = len(index) // 2
+    return index[:middle], index[middle:]
+
+
 def check_per_class(labels: Tensor, samples_per_class: int) -> None:
     """SettingError unless every class has that many training images."""
     counts = labels.bincount()

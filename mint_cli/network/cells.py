@@ -105,6 +105,26 @@ def is_unit(cells: Cells) -> bool:
     return bool(cells.names)
 
 
+def check_filters(cells: dict[str, Cells]) -> None:
+    """SettingError for cells that are no whole channels."""
+    if any(is_unit(own) or not is_coupled(own) for own in cells.values()):
+        bound = "must be filters: the score is one of whole channels, as their readers see them"
+        raise SettingError("granularity", bound)
+
+
+def all_readers(cells: Cells) -> dict[str, Tensor]:
+    """Layers that read coupled cells, also those that make some, and the cell of every input.
+
+    int64 (in,), −1 none.
+    """
+    found: dict[str, Tensor] = {}
+    for name, labels in (*cells.labels.items(), *cells.reads.items()):
+        if labels.ndim == 2:
+            layer, owner = name.removesuffix(".weight"), labels[0].long()
+            found[layer] = torch.where(owner >= 0, owner, found.get(layer, owner))
+    return found
+
+
 def parameters_of(model: nn.Module, cells: Cells) -> Tensors:
     """The weights that the cells are of, by name: parameters of two and more axes, no biases and no norms."""
     parameters = dict(model.named_parameters())

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from mint_cli.network.cells import summed
 from mint_cli.network.layers import device_of, inference
 from mint_cli.network.surgery import indices
 from mint_cli.protocol import Cells, Kept, Layer
@@ -30,6 +31,14 @@ def macs(model: nn.Module, pixels: tuple[int, ...]) -> int:
 def layer_macs(layers: dict[str, Layer], elements: dict[str, int]) -> int:
     """Multiply-accumulates of convolutions and linear layers whose weights have so many elements."""
     return sum(layer.positions * layer.calls * elements[layer.weight] for layer in layers.values())
+
+
+def cell_macs(layers: dict[str, Layer], parameters: dict[str, Tensor], cells: Cells) -> Tensor:
+    """Multiply-accumulates for one image of every cell of a site, int64, the cells' shape."""
+    times = {x.weight: x.positions * x.calls for x in layers.values()}
+    shapes = {name: parameters[name].shape for name in cells.labels if name in times}
+    every = {name: torch.tensor(float(times[name])).expand(shape) for name, shape in shapes.items()}
+    return summed(cells, every).long()
 
 
 def remaining(parameters: dict[str, Tensor], cells: dict[str, Cells], kept: Kept) -> dict[str, int]:

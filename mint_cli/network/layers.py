@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 
@@ -193,6 +193,19 @@ def frozen(model: nn.Module) -> Iterator[None]:
     finally:
         for p in wanting:
             p.requires_grad_(True)
+
+
+@contextmanager
+def differentiable(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Within it all of ``parameters`` want gradients, frozen ones too."""
+    still = [p for p in parameters if not p.requires_grad]
+    for p in still:
+        p.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for p in still:
+            p.requires_grad_(False)
 
 
 @contextmanager

@@ -167,8 +167,21 @@ class Walk:
 
         With ``output`` the layer is not computed: this is what leaves it.
         """
+        return passage(self.model, layer, x, self._resumed(layer, number, batches, x, output))
+
+    def logits(self, layer: str, number: int, batches: int, x: Tensor, output: Tensor) -> Tensor:
+        """What batch ``number`` of so many comes to where the layer gives ``output``."""
+        with self._resumed(layer, number, batches, x, output):
+            return self.model(x)
+
+    def taped(self, x: Tensor) -> Tape:
+        """The calls of a pass over images of that shape."""
         if x.shape not in self._tapes:
             self._tapes[x.shape] = tape(self.model, self.layers, x)
-        recorded, cut = self._tapes[x.shape], self._cuts.setdefault(number, Cut())
-        resumed = Replay(recorded, cut, layer, batches, self.still, output)
-        return passage(self.model, layer, x, resumed)
+        return self._tapes[x.shape]
+
+    def _resumed(
+        self, layer: str, number: int, batches: int, x: Tensor, output: Tensor | None
+    ) -> Replay:
+        cut = self._cuts.setdefault(number, Cut())
+        return Replay(self.taped(x), cut, layer, batches, self.still, output)

@@ -29,16 +29,10 @@ class Ledger:
         if of == "cells":
             return {site: torch.ones(own.shape, dtype=torch.int64) for site, own in cells.items()}
         if of == "macs":
-            return {site: self.operations(own) for site, own in cells.items()}
+            known = (self.layers, self.parameters)
+            return {site: cost.cell_macs(*known, own) for site, own in cells.items()}
         counted = self.parameters if of == "parameters" else self.weights
         return {site: ce.sizes(own, self.parameters, counted) for site, own in cells.items()}
-
-    def operations(self, cells: Cells) -> Tensor:
-        """Multiply-accumulates of every cell of a site, int64."""
-        times = {x.weight: x.positions * x.calls for x in self.layers.values()}
-        shapes = {name: self.parameters[name].shape for name in cells.labels if name in times}
-        every = {name: torch.tensor(float(times[name])).expand(shape) for name, shape in shapes.items()}
-        return ce.summed(cells, every).long()
 
     def removed(self, cells: dict[str, Cells], kept: Kept, of: str) -> int:
         """What has gone of a network of which these cells are kept; what belongs to two cells counts once."""

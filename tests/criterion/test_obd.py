@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from networks import block_cells, layers_of, seeded, weight_cells
+from networks import block_cells, channel_cells, layers_of, seeded, weight_cells
 from torch import nn
 
 from mint_cli.criterion.obd import check, obd, rises
@@ -141,9 +141,20 @@ def test_more_images_than_there_are_and_fewer_rows_than_inputs_are_refused(model
         checked(200, images=10, positions=1)
 
 
-def test_cells_that_span_layers_are_refused(model):
-    rows = torch.arange(6, dtype=torch.int32)
-    cells = {"0": Cells((6,), {"0.weight": rows, "2.weight": rows.expand(6, 6)})}
-    with pytest.raises(SettingError, match="^granularity must have cells of one layer here"):
+@pytest.mark.parametrize("resolved", [False, True])
+def test_a_whole_channel_is_what_all_its_readers_would_lose_and_costs_by_its_weights(
+    model, images, resolved
+):
+    """One reader judges them as blocks of all its outputs."""
+    found = scored(model, images, channel_cells(model), resolved)
+    alone = scored(model, images, block_cells(model, "2", "5", child=1), resolved)["2"].score[0]
+    weights = {"made": 9, "read": 6 * 9}
+    torch.testing.assert_close(found["0"].score * sum(weights.values()), alone * weights["read"])
+    assert found["0"].score[1] == 0 and found["2"].score.shape == (6,)
+
+
+def test_whole_units_are_refused(model):
+    cells = {"units": Cells((1,), {"0.weight": torch.zeros(6, dtype=torch.int32)}, names=("0",))}
+    with pytest.raises(SettingError, match="^granularity must be weights, blocks or filters"):
         settings = {"calibration": Calibration(**SETTINGS), "resolved": True}
         check(layers_of(model), cells, torch.arange(300) % 3, **settings)

@@ -184,3 +184,14 @@ def test_scores_of_a_unit_sum_of_squares_and_zeros_that_stay_zeros():
     torch.testing.assert_close(ce.unit(torch.tensor([3.0, 4.0])), torch.tensor([0.6, 0.8]))
     zeros = torch.zeros(2, dtype=torch.float64)
     assert torch.equal(ce.unit(zeros), zeros)
+
+
+def test_readers_are_the_layers_whose_columns_are_labelled_those_beside_among_them():
+    rows, columns = torch.tensor([0, 1]), torch.tensor([[1, -1, 0]]).expand(4, 3)
+    beside = torch.tensor([[-1, 0, -1]]).expand(4, 3)
+    labels = {"made.weight": rows, "made.bias": rows, "read.weight": columns}
+    found = ce.all_readers(Cells((2,), labels, {"read.weight": beside, "other.weight": columns}))
+    assert {name: owner.tolist() for name, owner in found.items()} == {
+        "read": [1, 0, 0],
+        "other": [1, -1, 0],
+    }

@@ -1,0 +1,43 @@
+"""Shares of activations above 0, against those of the maps themselves."""
+
+import numpy as np
+import pytest
+import torch
+from channels import filter_cells
+from networks import seeded
+from torch import nn
+
+from mint_cli.criterion.apoz import apoz
+from mint_cli.errors import DataError
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    layers = [nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 3), nn.ReLU()]
+    return seeded(lambda: nn.Sequential(*layers, nn.Flatten(), nn.Linear(48, 3)))
+
+
+def scored(model, images, **changed):
+    settings = {"samples_per_class": 100, "batch_size": 64, "normalise": False} | changed
+    cells = filter_cells(model, pixels=(1, 6, 6))
+    return apoz(model, cells, images, np.random.default_rng(0), **settings)
+
+
+def maps(model, images):
+    """What leaves both ReLUs, (images, channels, positions)."""
+    x = images.pixels.float() / 255
+    with torch.no_grad():
+        first = model[1](model[0](x))
+        return {"0": first.flatten(2).double(), "2": model[3](model[2](first)).flatten(2).double()}
+
+
+def test_it_is_one_minus_the_share_of_zeros(model, images):
+    for site, own in maps(model, images).items():
+        zeros = (own == 0).double().mean((0, 2))
+        torch.testing.assert_close(scored(model, images)[site].score, 1 - zeros, rtol=1e-6, atol=0)
+
+
+def test_activations_below_zero_are_refused_by_the_layer_that_reads_them(images):
+    layers = [nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(64, 3)]
+    with pytest.raises(DataError, match="layer 3 reads negative activations"):
+        scored(seeded(lambda: nn.Sequential(*layers)), images)
