@@ -5,8 +5,8 @@
 Claim: on VGG16 at 32×32 the losses without every map cost less than a third of as many passes of
 the whole network, and are the same to 1e-5.
 Device: one core of a CPU; noise as images, new weights, so that no map is 0 everywhere and skipped.
-n and spread: eight maps of every site stand for all of it; each is timed once, processor time, after
-a pass that warms up, the whole network beside it in the same run.
+n and spread: eight maps of every site stand for all of it; each is timed once, processor time,
+after a pass that warms up, the whole network beside it in the same run.
 """
 
 from __future__ import annotations
@@ -113,7 +113,9 @@ def main(argv: list[str] | None = None) -> None:
     found = compare(options.model, options.images)
     about = {"copies": COPIES, **machine.environment("torch")}
     machine.write(options.out, "speed", {"environment": about, **found})
-    print(f"{found['times_faster']:.2f} times faster, {found['largest_difference']:.1e} off at most")
+    print(
+        f"{found['times_faster']:.2f} times faster, {found['largest_difference']:.1e} off at most"
+    )
 
 
 if __name__ == "__main__":

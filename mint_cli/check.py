@@ -24,7 +24,9 @@ BY_LAYER = ("caps", "child_groups", "parent_groups")  # settings that may be a m
 
 
 def check(e: Experiment) -> None:
-    """Raise SettingError or DataError for whatever would fail later: layers, groups, samples, quotas."""
+    """Raise SettingError or DataError for whatever would fail later: layers, groups, samples,
+    quotas.
+    """
     labels = e.data.splits.train.labels
     if e.batch_norm_images and not 2 <= e.batch_norm_images <= len(labels):
         bound = f"must be 0 or lie between 2 and {len(labels)}, the training images"
@@ -46,7 +48,9 @@ def check(e: Experiment) -> None:
 
 @contextmanager
 def of(plugin: str) -> Iterator[None]:
-    """Put the plug-in's name before a setting of its own, and nothing before one of the experiment."""
+    """Put the plug-in's name before a setting of its own, and nothing before one of the
+    experiment.
+    """
     try:
         yield
     except SettingError as error:
@@ -77,13 +81,17 @@ def check_batch_size(plugin: partial) -> None:
 
 
 def check_layers(plugin: partial, layers: list[str]) -> None:
-    """SettingError if a setting by layer names one that the network does not have; skipped layers may be named."""
+    """SettingError if a setting by layer names one that the network does not have; skipped layers
+    may be named.
+    """
     for name in BY_LAYER:
         setting = plugin.keywords.get(name)
         for layer in setting if isinstance(setting, dict) else ():
             if layer not in layers and (layer != "default" or name == "caps"):
                 hint = nearest(str(layer), layers)
-                raise SettingError(name, f"names layer {layer}, which the network does not have", hint=hint)
+                raise SettingError(
+                    name, f"names layer {layer}, which the network does not have", hint=hint
+                )
 
 
 def check_batches(e: Experiment, model: nn.Module) -> None:

@@ -58,7 +58,9 @@ def shortened(value: Any, most: int = 200) -> str:
 
 
 def sentence(error: BaseException) -> str | None:
-    """The sentence for a bad setting, unusable data, a refusing file system, or no memory left; else None."""
+    """The sentence for a bad setting, unusable data, a refusing file system, or no memory left;
+    else None.
+    """
     if isinstance(error, SettingError | DataError):
         return str(error)
     if is_a(error, "OutOfMemoryError"):
@@ -78,5 +80,7 @@ def first_line(error: BaseException) -> str:
 
 
 def is_a(error: BaseException, name: str) -> bool:
-    """Whether the error's class bears the name: asked without importing what defines it, which is heavy."""
+    """Whether the error's class bears the name: asked without importing what defines it, which is
+    heavy.
+    """
     return any(c.__name__ == name for c in type(error).__mro__)

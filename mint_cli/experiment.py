@@ -85,7 +85,9 @@ class Experiment:
 
     @property
     def scored(self) -> bool:
-        """Whether a score matters: not where counts alone do, and the compensation chooses which cells."""
+        """Whether a score matters: not where counts alone do, and the compensation chooses which
+        cells.
+        """
         return not (flagged(self.compensation, "chooses") and flagged(self.allocation, "by_site"))
 
 
@@ -123,7 +125,11 @@ class Plan(NamedTuple):
     @property
     def last(self) -> list[Step]:
         """Steps that need all others."""
-        last = [self.dense, self.cost, *(s for r in self.rounds for s in (r.retrain, r.pruned, r.retrained))]
+        last = [
+            self.dense,
+            self.cost,
+            *(s for r in self.rounds for s in (r.retrain, r.pruned, r.retrained)),
+        ]
         return [*last, self.shrunken] if self.shrunken else last
 
 
@@ -132,8 +138,20 @@ def plan(e: Experiment) -> Plan:
     first = current = step(train, e.network, e.checkpoint, e.training)
     rounds = []
     for number, budget in enumerate(e.budgets, 1):
-        scores = step(score, e.network, e.sites, e.criterion, e.seed, number, current) if e.scored else None
-        settings = (e.sites, budget, e.allocation, e.compensation, e.batch_norm_images, e.seed, number)
+        scores = (
+            step(score, e.network, e.sites, e.criterion, e.seed, number, current)
+            if e.scored
+            else None
+        )
+        settings = (
+            e.sites,
+            budget,
+            e.allocation,
+            e.compensation,
+            e.batch_norm_images,
+            e.seed,
+            number,
+        )
         pruned = step(prune, e.network, *settings, current, scores)
         current = step(retrain, e.network, e.retrain, e.seed, number, pruned)
         measured = step(evaluate, e.network, pruned)
@@ -151,7 +169,9 @@ def plan(e: Experiment) -> Plan:
 
 
 def run(e: Experiment, store: Store) -> dict[str, Any]:
-    """Do what is not done yet and return the results of the experiment, as its record holds them."""
+    """Do what is not done yet and return the results of the experiment, as its record holds
+    them.
+    """
     planned = plan(e)
     every = {s.key: s for last in planned.last for s in line(last)}
     if not all(store.has(s) for s in every.values()):
@@ -166,7 +186,11 @@ def results(e: Experiment, planned: Plan, artifacts: dict[str, Artifact]) -> dic
         return step and artifacts[step.key]
 
     last = planned.rounds[-1]
-    networks = {"dense": of(planned.dense), "pruned": of(last.pruned), "retrained": of(last.retrained)}
+    networks = {
+        "dense": of(planned.dense),
+        "pruned": of(last.pruned),
+        "retrained": of(last.retrained),
+    }
     if planned.shrink:
         networks["shrunken"] = of(planned.shrunken)
     pruned = of(last.prune).metrics
@@ -205,13 +229,17 @@ def measured(networks: dict[str, Artifact], split: str, metric: str) -> dict[str
 
 
 def correct(e: Experiment, evaluated: Artifact) -> str:
-    """Which test images were classified right: bits in their order (numpy.packbits), compressed by zlib, in base64."""
+    """Which test images were classified right: bits in their order (numpy.packbits), compressed by
+    zlib, in base64.
+    """
     right = evaluated.tensors["predicted/test"] == e.data.splits.test.labels.cpu()
     return base64.b64encode(zlib.compress(np.packbits(right.numpy()).tobytes(), 9)).decode()
 
 
 def in_round(of, round: Round) -> dict[str, Any]:
-    """What a round came to: sparsity, accuracy after it was pruned and after it was retrained, units by name."""
+    """What a round came to: sparsity, accuracy after it was pruned and after it was retrained,
+    units by name.
+    """
     networks = {"pruned": of(round.pruned), "retrained": of(round.retrained)}
     sparsity, units = (of(round.prune).metrics.get(name) for name in ("sparsity", "units"))
     return {

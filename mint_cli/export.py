@@ -1,4 +1,6 @@
-"""``mint-export``: the network of a finished run as a file of its own, with a model card beside it."""
+"""``mint-export``: the network of a finished run as a file of its own, with a model card
+beside it.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,17 @@ ENDINGS = {"packed": ".mint.safetensors", "torch": ".pt2", "onnx": ".onnx"}
 def main(arguments: list[str] | None = None) -> int:
     """Write what a run has made: 0, or 1 and one sentence."""
     parser = argparse.ArgumentParser(prog="mint-export", description=__doc__.partition(": ")[2])
-    parser.add_argument("run", type=Path, help="the folder of a finished run, which holds record.json")
-    parser.add_argument("--format", choices=ENDINGS, default="packed")
-    parser.add_argument("--output", type=Path, help="the file to write (default: beside the record)")
     parser.add_argument(
-        "--model", metavar="MODULE.FUNCTION", help="for torch and onnx: what builds your own network"
+        "run", type=Path, help="the folder of a finished run, which holds record.json"
+    )
+    parser.add_argument("--format", choices=ENDINGS, default="packed")
+    parser.add_argument(
+        "--output", type=Path, help="the file to write (default: beside the record)"
+    )
+    parser.add_argument(
+        "--model",
+        metavar="MODULE.FUNCTION",
+        help="for torch and onnx: what builds your own network",
     )
     given = parser.parse_args(arguments)
     try:
@@ -104,7 +112,9 @@ def stored(record: dict[str, Any], run: Path):
     places = (start / store / stage / record["artifacts"][stage] for start in starts)
     folder = next((place for place in places if place.is_dir()), None)
     if folder is None:
-        looked = "" if store.is_absolute() else " (looked for here and in the folders above the run)"
+        looked = (
+            "" if store.is_absolute() else " (looked for here and in the folders above the run)"
+        )
         here = f"the store {store} no longer holds the network of {run}{looked}"
         raise DataError(f"{here}; the same command makes it again")
     try:
@@ -171,7 +181,7 @@ def card(record: dict[str, Any], path: Path, kind: str) -> str:
     foreign = not record["config"]["model"]["_target_"].startswith(MODELS)
     arguments = f'"{path.name}"' + (", model=…" if foreign else "")  # the function that builds it
     loads = {
-        "packed": f"import mint_cli\nnetwork = mint_cli.load({arguments})  # takes pixels in [0, 1]",
+        "packed": f"import mint_cli\nnetwork = mint_cli.load({arguments})  # pixels in [0, 1]",
         "torch": f'import torch\nnetwork = torch.export.load("{path.name}").module()',
         "onnx": f'import onnxruntime\nsession = onnxruntime.InferenceSession("{path.name}")',
     }[kind]
@@ -188,7 +198,8 @@ def card(record: dict[str, Any], path: Path, kind: str) -> str:
     return (
         f"# {record['model']} on {record['dataset']}, pruned by {record['pruner']}\n\n"
         f"* test accuracy: {accuracy}\n"
-        f"* {record['sparsity']['of_all_weights']:.2%} of all convolution and linear weights removed\n"
+        f"* {record['sparsity']['of_all_weights']:.2%} of all convolution and linear weights "
+        "removed\n"
         f"{size}"
         f"* seed {record['seed']}; images of shape {tuple(record['images']['shape'])}, "
         f"{record['images']['classes']} classes\n"
@@ -202,7 +213,9 @@ def making(record: dict[str, Any]) -> str:
     pruner, retrain = record["config"]["pruner"], record["config"]["schedule"]["retrain"]
     kinds = ("granularity", "criterion", "allocation", "compensation")
     named = (f"{kind} {pruner[kind]['_target_'].rpartition('.')[2]}" for kind in kinds)
-    start = f"; it began as a file of SHA-256 {record['checkpoint']}" if record["checkpoint"] else ""
+    start = (
+        f"; it began as a file of SHA-256 {record['checkpoint']}" if record["checkpoint"] else ""
+    )
     asked = record["sparsity"]["asked"]
     amount = "as much as the allocation chose" if asked is None else f"{asked} of {pruner['of']}"
     return f"{', '.join(named)}: {amount}; {retrain['epochs']} epochs of retraining{start}"

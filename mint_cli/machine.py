@@ -137,7 +137,8 @@ def use(device: torch.device, threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    # Read when numba is imported: with more threads than torch has its loops raise torch's own number
+    # Read when numba is imported: with more threads than torch has its loops raise torch's own
+    # number
     # in passing.  Afterwards it must not change, numba refuses to compile then; kernel.threads puts
     # torch's number back in either case.
     if "numba" not in sys.modules:

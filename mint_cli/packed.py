@@ -76,12 +76,21 @@ def bits_of(mask: Tensor) -> Tensor:
 
 
 def mask_from(bits: Tensor, shape: list[int]) -> Tensor:
-    """The bool tensor of that shape whose bits these are; DataError for too few or too many bytes."""
+    """The bool tensor of that shape whose bits these are; DataError for too few or too many
+    bytes.
+    """
     count = math.prod(shape)
     if bits.dtype != torch.uint8 or bits.ndim != 1 or len(bits) != -(-count // 8):
         wanted = -(-count // 8)
-        raise DataError(f"a mask of {count} elements must have {wanted} bytes, not {list(bits.shape)}")
-    return ((bits[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1).bool().flatten()[:count].view(shape)
+        raise DataError(
+            f"a mask of {count} elements must have {wanted} bytes, not {list(bits.shape)}"
+        )
+    return (
+        ((bits[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1)
+        .bool()
+        .flatten()[:count]
+        .view(shape)
+    )
 
 
 def load(path: str | Path, model: Own | None = None) -> nn.Module:
@@ -113,7 +122,8 @@ def load(path: str | Path, model: Own | None = None) -> nn.Module:
 def rebuilt(header: dict[str, Any], held: Tensors, model: Own | None) -> nn.Module:
     """The network that a header and tensors describe.
 
-    One of this package's is built without memory for its values: only what the file holds takes any.
+    One of this package's is built without memory for its values: only what the file holds takes
+    any.
     """
     shape, classes = tuple(int(n) for n in header["shape"]), int(header["classes"])
     if len(shape) != 3 or not all(0 < n <= 10_000 for n in (*shape, classes)):

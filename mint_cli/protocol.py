@@ -7,7 +7,7 @@ have no Python defaults.  A plug-in is a function and a YAML.
 |--------------|----------------------------------------------------------------------------------|
 | dataset      | ``(root: Path, /, *, seed, …) -> Splits``                                        |
 | model        | ``(shape, classes, /, *, …) -> nn.Module``                                       |
-| granularity  | ``(network, layers, /, *, …) -> dict[site, Cells]``; layers: ``dict[name, Layer]`` |
+| granularity  | ``(network, layers, /, *, …) -> dict[site, Cells]``; layers: by name |
 | criterion    | ``(model, cells, images, rng, /, *, …) -> dict[site, Estimate]``                 |
 | estimator    | ``(child, parent, child_groups, parent_groups, rng, /, *, …) -> Estimate``       |
 | allocation   | ``(scores, sizes, wanted, /, *, …) -> Kept``; sizes: weights of every cell       |
@@ -15,10 +15,11 @@ have no Python defaults.  A plug-in is a function and a YAML.
 | schedule     | ``(sparsity, /, *, …) -> list[float]``: the sparsity asked for after every round |
 
 A data set may name settings that change no result, as where pixels are kept, in ``indifferent``.
-``cells`` is ``dict[site, Cells]``.  A plug-in may carry ``check``, a function with the same settings
-that raises ``SettingError`` before any work: of a criterion or compensation ``check(layers, cells,
-labels, /, *, …)``, of an estimator ``check(rows, /, *, …)``; it is attached by ``checked_by``.
-An estimator's samples lie on the network's device, group labels and the estimate on the CPU.
+``cells`` is ``dict[site, Cells]``.  A plug-in may carry ``check``, a function with the same
+settings that raises ``SettingError`` before any work: of a criterion or compensation
+``check(layers, cells, labels, /, *, …)``, of an estimator ``check(rows, /, *, …)``; it is attached
+by ``checked_by``. An estimator's samples lie on the network's device, group labels and the estimate
+on the CPU.
 """
 
 from __future__ import annotations
@@ -29,13 +30,16 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 Tensors = dict[str, Tensor]
-Masks = dict[str, Tensor]  # parameter -> bool, True = stays; its axes are leading axes of the parameter
+Masks = dict[
+    str, Tensor
+]  # parameter -> bool, True = stays; its axes are leading axes of the parameter
 Kept = dict[str, Tensor]  # site -> bool of the site's shape, True = stays
 
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images: ``pixels`` uint8 (n, c, h, w), ``labels`` int64 (n,); and the training transform.
+    """Labelled images: ``pixels`` uint8 (n, c, h, w), ``labels`` int64 (n,); and the training
+    transform.
 
     Pixels may lie in files (``data.stored.Stored``); ``data.images`` gives batches of either.
     """
@@ -51,7 +55,9 @@ class Images:
 
 @dataclass(frozen=True)
 class Splits:
-    """Train, validation (held out of train; may be empty) and test images, and how pixels in [0, 1] are normalised."""
+    """Train, validation (held out of train; may be empty) and test images, and how pixels in [0, 1]
+    are normalised.
+    """
 
     train: Images
     validation: Images
@@ -106,7 +112,8 @@ class Cells:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score, larger = keep, and two estimates from disjoint halves of the splits or samples (None: no randomness).
+    """A score, larger = keep, and two estimates from disjoint halves of the splits or samples
+    (None: no randomness).
 
     All have the shape of the site's cells; an estimator's have (child groups, parent groups).
     ``additive`` says that a score is a loss a weight, which adds up over weights, cells and sites:

@@ -13,8 +13,8 @@ def report(estimate: Estimate) -> dict[str, float | bool | None]:
     """Reliability of one site's score; a figure that is not defined is None.
 
     ``agreement``: Spearman correlation of the two halves; ``child``, ``parent``, ``interaction``:
-    shares of the score's variance by child group, parent group and neither alone; ``tied``: fraction
-    of cells that share their value; ``equal``: whether all do.
+    shares of the score's variance by child group, parent group and neither alone; ``tied``:
+    fraction of cells that share their value; ``equal``: whether all do.
     """
     score = estimate.score.cpu()
     shares = variance_shares(score)
@@ -23,7 +23,9 @@ def report(estimate: Estimate) -> dict[str, float | bool | None]:
 
 
 def agreement(estimate: Estimate) -> float | None:
-    """Spearman correlation between two estimates from disjoint halves; None when either is constant or there are none."""
+    """Spearman correlation between two estimates from disjoint halves; None when either is constant
+    or there are none.
+    """
     if estimate.halves is None:
         return None
     first, second = (np.asarray(half).ravel() for half in estimate.halves)
@@ -33,14 +35,20 @@ def agreement(estimate: Estimate) -> float | None:
 
 
 def variance_shares(score: Tensor) -> dict[str, float | None]:
-    """Shares of the variance of a two-way table (child, parent) by row effect, column effect and interaction; they sum to 1."""
+    """Shares of the variance of a two-way table (child, parent) by row effect, column effect and
+    interaction; they sum to 1.
+    """
     table = np.asarray(score.double())
     table = table.reshape(table.shape[0], -1)
     if np.ptp(table) == 0:  # the variance of a constant may be a rounding error
         return {"child": None, "parent": None, "interaction": None}
     total = table.var()
     child, parent = table.mean(1).var() / total, table.mean(0).var() / total
-    return {"child": float(child), "parent": float(parent), "interaction": float(1 - child - parent)}
+    return {
+        "child": float(child),
+        "parent": float(parent),
+        "interaction": float(1 - child - parent),
+    }
 
 
 def tied(score: Tensor) -> float:

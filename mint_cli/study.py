@@ -109,7 +109,9 @@ def cells(study: Study, folder: Path, given: dict[str, list[str]]) -> list[Cell]
     for sweep in study.sweeps:
         merged = {k: choices(v) for k, v in (study.settings | sweep | given).items() if k != "into"}
         for key in [key for key, values in merged.items() if not values]:
-            raise SettingError(key, "must have a value in a study: '[]' is the list without entries")
+            raise SettingError(
+                key, "must have a value in a study: '[]' is the list without entries"
+            )
         for values in product(*merged.values()):
             chosen = dict(zip(merged, values, strict=True))
             own = folder / sweep["into"] / "_".join(chosen[key] for key in study.name)

@@ -1,4 +1,6 @@
-"""Networks of residual and of dense units, each with what cannot go as a unit, and images for them."""
+"""Networks of residual and of dense units, each with what cannot go as a unit, and images
+for them.
+"""
 
 from __future__ import annotations
 

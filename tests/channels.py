@@ -1,4 +1,6 @@
-"""Networks whose channels hang together in every way that one knows of, and choices of their cells."""
+"""Networks whose channels hang together in every way that one knows of, and choices of
+their cells.
+"""
 
 from __future__ import annotations
 
@@ -55,12 +57,16 @@ def concatenated():
         x = torch.cat([m.left(x), m.right(x)], 1)
         return m.out(pooled(torch.relu(m.norm(x))))
 
-    return Net(forward, left=conv(3, 4), right=conv(3, 5), norm=nn.BatchNorm2d(9), out=nn.Linear(9, 3))
+    return Net(
+        forward, left=conv(3, 4), right=conv(3, 5), norm=nn.BatchNorm2d(9), out=nn.Linear(9, 3)
+    )
 
 
 def flattened():
     return Net(
-        lambda m, x: m.out(torch.relu(m.first(x)).flatten(1)), first=conv(3, 4), out=nn.Linear(256, 3)
+        lambda m, x: m.out(torch.relu(m.first(x)).flatten(1)),
+        first=conv(3, 4),
+        out=nn.Linear(256, 3),
     )
 
 

@@ -28,9 +28,20 @@ from mint_cli.stage.common import Data, Network, Sites
 from mint_cli.training.recipe import Recipe
 
 RECIPE = Recipe(
-    epochs=2, batch_size=50, learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=1e-4, decay="cosine",
-    milestones=[], gamma=0.1, warmup=0, label_smoothing=0.0, precision="float32", compile=False,
-)  # fmt: skip
+    epochs=2,
+    batch_size=50,
+    learning_rate=0.05,
+    momentum=0.9,
+    nesterov=True,
+    weight_decay=1e-4,
+    decay="cosine",
+    milestones=[],
+    gamma=0.1,
+    warmup=0,
+    label_smoothing=0.0,
+    precision="float32",
+    compile=False,
+)
 CALIBRATION = Calibration(150, 16, 0.5, 0.9, 1e-2, 50)
 EVERY = {"child_groups": None, "parent_groups": None}
 

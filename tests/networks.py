@@ -30,7 +30,9 @@ def seeded(build: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
         return build().eval()
 
 
-def layers_of(model: nn.Module, pixels: tuple[int, ...] = PIXELS, skip: list[str] | None = None) -> dict[str, Layer]:
+def layers_of(
+    model: nn.Module, pixels: tuple[int, ...] = PIXELS, skip: list[str] | None = None
+) -> dict[str, Layer]:
     """The prunable layers of a network for images of that shape."""
     return prunable_layers(record(model, pixels), skip or [])
 
@@ -44,7 +46,9 @@ def block_cells(
     return blocks(Recorded(model, pixels), chosen, child_groups=child, parent_groups=parent)
 
 
-def weight_cells(model: nn.Module, *names: str, pixels: tuple[int, ...] = PIXELS) -> dict[str, Cells]:
+def weight_cells(
+    model: nn.Module, *names: str, pixels: tuple[int, ...] = PIXELS
+) -> dict[str, Cells]:
     """Single weights of the named layers, or of all."""
     layers = record(model, pixels)
     chosen = {name: layers[name] for name in names} if names else layers
@@ -87,7 +91,11 @@ def into_shortcut(y: torch.Tensor, shortcut: torch.Tensor) -> torch.Tensor:
     return shortcut
 
 
-ADDITIONS = {"a new sum": out_of_place, "into the branch": into_branch, "into the shortcut": into_shortcut}
+ADDITIONS = {
+    "a new sum": out_of_place,
+    "into the branch": into_branch,
+    "into the shortcut": into_shortcut,
+}
 
 
 class Residual(nn.Module):
@@ -110,7 +118,9 @@ class Residual(nn.Module):
 
 
 def residual(relu=plain_relu, add=out_of_place) -> nn.Module:
-    """The residual network with statistics and factors of its norms that are not those of a new one."""
+    """The residual network with statistics and factors of its norms that are not those of a new
+    one.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = Residual(relu, add)

@@ -20,7 +20,9 @@ def noisy_rows() -> tuple[Tensor, Tensor, Tensor]:
     return u, t, torch.rand(400, generator=generator, dtype=torch.float64) + 0.1
 
 
-def problem(u: Tensor, t: Tensor, weight: Tensor, ridge: float = 0.0, centred: bool = True) -> eq.Normal:
+def problem(
+    u: Tensor, t: Tensor, weight: Tensor, ridge: float = 0.0, centred: bool = True
+) -> eq.Normal:
     """Normal equations of these rows."""
     moments = eq.empty(u.shape[1], t.shape[1], u.device)
     eq.add(moments, u, t, weight)

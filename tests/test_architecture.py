@@ -85,7 +85,11 @@ def imports(path: Path, typed: bool = True) -> set[str]:
 def own(path: Path, typed: bool = True) -> set[str]:
     """Modules of the package that a module imports."""
     known = {name_of(p) for p in MODULES}
-    found = {name.removeprefix("mint_cli.") for name in imports(path, typed) if name.startswith("mint_cli.")}
+    found = {
+        name.removeprefix("mint_cli.")
+        for name in imports(path, typed)
+        if name.startswith("mint_cli.")
+    }
     return {name if name in known else name.rpartition(".")[0] for name in found}
 
 
@@ -103,7 +107,9 @@ def test_parts_import_exactly_what_is_listed():
 
 
 def test_no_module_imports_itself_by_way_of_others():
-    """Modules, one by one; what is imported for its type alone is not imported when the program runs."""
+    """Modules, one by one; what is imported for its type alone is not imported when the program
+    runs.
+    """
     arrows = {name_of(path): own(path, typed=False) for path in MODULES}
     while arrows:
         bottom = {name for name, used in arrows.items() if not used}
@@ -147,7 +153,9 @@ def texts(path: Path) -> set[str]:
     tree = ast.parse(path.read_text())
     documented = (ast.Module, ast.FunctionDef, ast.ClassDef)
     docs = {ast.get_docstring(n, clean=False) for n in ast.walk(tree) if isinstance(n, documented)}
-    found = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    found = {
+        n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)
+    }
     return found - docs
 
 

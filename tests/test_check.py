@@ -52,7 +52,10 @@ GMI = partial(gmi, splits=1, scale="none")
 WIDE = partial(blocks, child_groups={"default": None, "fc2": 11}, parent_groups=None)
 
 BAD = {
-    "batch-norm images": ({"batch_norm_images": 1}, "batch_norm_images must be 0 or lie between 2 and 240"),
+    "batch-norm images": (
+        {"batch_norm_images": 1},
+        "batch_norm_images must be 0 or lie between 2 and 240",
+    ),
     "negative batch-norm images": ({"batch_norm_images": -5}, "batch_norm_images must be .*not -5"),
     "skip": ({"skip": ["fc9"]}, r"skip must name layers of the network \(fc1, fc2, fc3\), not fc9"),
     "groups": (
@@ -60,8 +63,13 @@ BAD = {
         "granularity.child_groups must lie between 1 and 10, the channels of layer fc2",
     ),
     "groups of no layer": (
-        {"granularity": partial(blocks, child_groups={"default": None, "fc_2": 3}, parent_groups=None)},
-        "granularity.child_groups names layer fc_2, which the network does not have; did you mean fc2?",
+        {
+            "granularity": partial(
+                blocks, child_groups={"default": None, "fc_2": 3}, parent_groups=None
+            )
+        },
+        "granularity.child_groups names layer fc_2, which the network does not have; did you "
+        "mean fc2?",
     ),
     "caps of no layer": (
         {"allocation": partial(CAPPED, caps={"fc22": 0.5})},
@@ -79,12 +87,19 @@ BAD = {
         {"allocation": partial(CAPPED, caps={1: 0.5})},
         "allocation.caps names layer 1, which the network does not have; it has fc1, fc2, fc3",
     ),
-    "cap": ({"allocation": partial(CAPPED, cap=1.5)}, r"allocation.cap must lie in \[0, 1\], not 1.5"),
+    "cap": (
+        {"allocation": partial(CAPPED, cap=1.5)},
+        r"allocation.cap must lie in \[0, 1\], not 1.5",
+    ),
     "sparsity": (
         {"allocation": partial(CAPPED, cap=0.4)},
-        "sparsity can be at most 0.4000 of the prunable weights with these layers and caps, not 0.5",
+        "sparsity can be at most 0.4000 of the prunable weights with these layers and caps, "
+        "not 0.5",
     ),
-    "samples": ({"criterion": per_class(81)}, "criterion.samples_per_class must lie between 1 and 80"),
+    "samples": (
+        {"criterion": per_class(81)},
+        "criterion.samples_per_class must lie between 1 and 80",
+    ),
     "batch size": (
         {"criterion": partial(per_class(10), batch_size=0)},
         "criterion.batch_size must be at least 1, not 0",
@@ -203,7 +218,9 @@ def test_layers_that_cannot_be_handled_are_refused_by_name_with_the_way_out():
     with pytest.raises(SettingError, match=wanted):
         check(experiment(model=partial(odd)))
     check(experiment(model=partial(odd), skip=["idle"]))
-    wanted = "^skip must leave alone twice; .* cannot be re-solved: one forward pass calls it 2 times"
+    wanted = (
+        "^skip must leave alone twice; .* cannot be re-solved: one forward pass calls it 2 times"
+    )
     with pytest.raises(SettingError, match=wanted):
         check(experiment(model=partial(odd), skip=["idle"], compensation=REFIT))
     check(experiment(model=partial(odd), skip=["idle", "twice"], compensation=REFIT))

@@ -46,17 +46,32 @@ def store(tmp_path):
 
 
 BAD = {
-    "a setting of a plug-in": ({"criterion": partial(L1, normalize=True)}, "criterion.normalize is no setting of l1"),
-    "a missing one": ({"compensation": partial(REFIT.func, inputs="dense")}, "compensation.calibration is needed"),
-    "its type": ({"allocation": partial(CAPPED, cap="all")}, "allocation.cap must be a number, not 'all'"),
+    "a setting of a plug-in": (
+        {"criterion": partial(L1, normalize=True)},
+        "criterion.normalize is no setting of l1",
+    ),
+    "a missing one": (
+        {"compensation": partial(REFIT.func, inputs="dense")},
+        "compensation.calibration is needed",
+    ),
+    "its type": (
+        {"allocation": partial(CAPPED, cap="all")},
+        "allocation.cap must be a number, not 'all'",
+    ),
     "skip": ({"skip": "fc1"}, "skip must be a list of texts, not 'fc1'"),
     "seed": ({"seed": -1}, "seed must lie between 0 and .*, not -1"),
     "a seed that no generator takes": ({"seed": 2**63}, "seed must be a whole number"),
     "sparsity": ({"sparsity": 1.0}, r"sparsity must lie in \[0, 1\), not 1.0"),
     "no sparsity": ({"sparsity": None}, "sparsity must be a number for allocation capped_quota"),
     "of": ({"of": "some"}, "of must be one of prunable, all"),
-    "rounds": ({"rounds": partial(geometric, count=0)}, "rounds.count must lie between 1 and 1000, not 0"),
-    "many rounds": ({"rounds": partial(cubic, count=10**9)}, "rounds.count must lie between 1 and 1000"),
+    "rounds": (
+        {"rounds": partial(geometric, count=0)},
+        "rounds.count must lie between 1 and 1000, not 0",
+    ),
+    "many rounds": (
+        {"rounds": partial(cubic, count=10**9)},
+        "rounds.count must lie between 1 and 1000",
+    ),
     "rounds that an allocation decides": (
         {"rounds": partial(geometric, count=2), "allocation": DECIDES},
         "rounds.count above 1 needs a sparsity to go to, not 2",
@@ -81,7 +96,10 @@ def test_settings_of_the_data_set_are_told_as_such():
 def test_a_plan_takes_no_step_and_its_rounds_ask_for_what_the_schedule_says():
     e = experiment(rounds=partial(cubic, count=3), sparsity=0.8)
     asked = [r.prune.inputs[2].sparsity for r in plan(e).rounds]
-    assert asked == pytest.approx([0.8 * (1 - (1 - i / 3) ** 3) for i in (1, 2, 3)]) and asked[-1] == 0.8
+    assert (
+        asked == pytest.approx([0.8 * (1 - (1 - i / 3) ** 3) for i in (1, 2, 3)])
+        and asked[-1] == 0.8
+    )
     assert [b.sparsity for b in e.budgets] == asked
 
 
@@ -92,36 +110,57 @@ def test_an_allocation_that_decides_how_much_goes_is_not_asked_for_a_sparsity():
 
 
 def test_scores_are_computed_only_where_they_matter():
-    cases = {(c.func, a.func): experiment(compensation=c, allocation=a) for c in (REFIT, RESELECT) for a in (CAPPED, LAYERED)}
+    cases = {
+        (c.func, a.func): experiment(compensation=c, allocation=a)
+        for c in (REFIT, RESELECT)
+        for a in (CAPPED, LAYERED)
+    }
     scored = {key: e.scored for key, e in cases.items()}
     assert scored.pop((RESELECT.func, LAYERED.func)) is False and all(scored.values())
     for key, e in cases.items():
         steps = {s.name for last in plan(e).last for s in line(last)}
-        assert ("score" in steps) is e.scored and (plan(e).rounds[0].score is not None) is e.scored, key
+        assert ("score" in steps) is e.scored and (
+            plan(e).rounds[0].score is not None
+        ) is e.scored, key
 
 
 def test_what_a_score_does_not_depend_on_does_not_make_it_anew():
     def key(stage, **changed):
         return getattr(plan(experiment(**changed)).rounds[0], stage).key
 
-    for changed in ({"sparsity": 0.7}, {"compensation": REFIT}, {"retrain": RECIPE}, {"allocation": LAYERED}):
+    for changed in (
+        {"sparsity": 0.7},
+        {"compensation": REFIT},
+        {"retrain": RECIPE},
+        {"allocation": LAYERED},
+    ):
         assert key("score", **changed) == key("score")
         assert key("retrain", **changed) != key("retrain")
-    for changed in ({"criterion": RANDOM}, {"seed": 1}, {"skip": ["fc1"]}, {"granularity": SINGLE}, {"threads": 2}):
+    for changed in (
+        {"criterion": RANDOM},
+        {"seed": 1},
+        {"skip": ["fc1"]},
+        {"granularity": SINGLE},
+        {"threads": 2},
+    ):
         assert key("score", **changed) != key("score")
 
 
 def test_with_a_checkpoint_the_training_recipe_is_no_part_of_anything(tmp_path):
     torch.save(experiment().network.build().state_dict(), tmp_path / "x.pt")
     given = Checkpoint.of(tmp_path / "x.pt", None, "name", False)
-    keys = [plan(experiment(checkpoint=given, train=t)).train.key for t in (RECIPE, replace(RECIPE, epochs=9))]
+    keys = [
+        plan(experiment(checkpoint=given, train=t)).train.key
+        for t in (RECIPE, replace(RECIPE, epochs=9))
+    ]
     assert keys[0] == keys[1] != plan(experiment()).train.key
 
 
 def test_what_a_checkpoint_leaves_new_makes_the_training_recipe_count(tmp_path):
     torch.save(experiment().network.build().state_dict(), tmp_path / "x.pt")
     old, new, other = (
-        Checkpoint.of(tmp_path / "x.pt", None, "name", False, names) for names in ([], ["fc3"], ["fc2"])
+        Checkpoint.of(tmp_path / "x.pt", None, "name", False, names)
+        for names in ([], ["fc3"], ["fc2"])
     )
     keys = {plan(experiment(checkpoint=c)).train.key for c in (old, new, other)}
     longer = plan(experiment(checkpoint=new, train=replace(RECIPE, epochs=9))).train.key
@@ -137,7 +176,9 @@ def test_no_retraining_is_measured_once():
 
 
 def test_stages_and_rounds_never_share_a_stream(store, monkeypatch):
-    """Whatever is drawn by any stage of any round from a generator of its own begins differently."""
+    """Whatever is drawn by any stage of any round from a generator of its own begins
+    differently.
+    """
     begun = []
     default_rng = np.random.default_rng
 
@@ -151,18 +192,26 @@ def test_stages_and_rounds_never_share_a_stream(store, monkeypatch):
     stages = [seed for seed in begun if isinstance(seed, tuple)]
     initial = stages[0]
     drawn = [seed for seed in stages if seed != initial]  # a network is built by every stage
-    assert len(drawn) == len(set(drawn)) == 2 + 2 * (1 + 1 + 2)  # epochs; score, prune, epochs a round
+    assert (
+        len(drawn) == len(set(drawn)) == 2 + 2 * (1 + 1 + 2)
+    )  # epochs; score, prune, epochs a round
 
 
 def decoded(correct: str, count: int) -> np.ndarray:
-    return np.unpackbits(np.frombuffer(zlib.decompress(base64.b64decode(correct)), np.uint8))[:count]
+    return np.unpackbits(np.frombuffer(zlib.decompress(base64.b64decode(correct)), np.uint8))[
+        :count
+    ]
 
 
 def test_the_record_says_which_test_images_were_classified_right(store):
     e = experiment(criterion=RANDOM, sparsity=0.8)
     record, planned = run(e, store), plan(e)
     labels = e.data.splits.test.labels
-    steps = {"dense": planned.dense, "pruned": planned.rounds[0].pruned, "retrained": planned.rounds[0].retrained}
+    steps = {
+        "dense": planned.dense,
+        "pruned": planned.rounds[0].pruned,
+        "retrained": planned.rounds[0].retrained,
+    }
     for name, step in steps.items():
         bits = decoded(record["correct"][name], len(labels))
         predicted = store.get(step).tensors["predicted/test"]
@@ -183,7 +232,9 @@ def test_the_record_holds_every_figure_once_and_null_where_there_is_none(store):
     assert set(record["artifacts"]) == {"train", "score", "prune", "retrain"}
     assert record["reliability"]["agreement"] is None  # of weights there are no two halves
     assert set(record["reliability"]["layers"]) == {"fc1", "fc2", "fc3"}
-    assert run(experiment(), store)["validation_accuracy"] == dict.fromkeys(("dense", "pruned", "retrained"))
+    assert run(experiment(), store)["validation_accuracy"] == dict.fromkeys(
+        ("dense", "pruned", "retrained")
+    )
 
 
 def test_the_agreement_of_a_record_is_the_mean_over_layers(store):
@@ -230,7 +281,9 @@ def test_every_round_is_in_the_record_and_the_last_one_is_the_result(store):
 def test_a_run_repeated_does_nothing_and_gives_the_same_record(store, monkeypatch):
     first = run(experiment(), store)
     before = {p: p.stat().st_mtime_ns for p in store.root.rglob("*.safetensors")}
-    monkeypatch.setattr("mint_cli.check.check", None)  # nothing to check where nothing is left to do
+    monkeypatch.setattr(
+        "mint_cli.check.check", None
+    )  # nothing to check where nothing is left to do
     assert run(experiment(), store) == first
     assert before == {p: p.stat().st_mtime_ns for p in store.root.rglob("*.safetensors")}
 
@@ -250,7 +303,11 @@ WHOLE = {
     "an outcome": {"allocation": DECIDES, "sparsity": None},
     "whole channels": {"model": SMALL, "granularity": CHANNELS, "compensation": REFIT},
     "whole channels, by operations": {
-        "model": SMALL, "granularity": CHANNELS, "criterion": ELIMINATION, "compensation": RESELECT, "of": "macs",
+        "model": SMALL,
+        "granularity": CHANNELS,
+        "criterion": ELIMINATION,
+        "compensation": RESELECT,
+        "of": "macs",
     },
 }
 
@@ -262,11 +319,17 @@ def test_of_every_kind_of_experiment_the_zeros_of_the_network_are_in_the_record(
     last, held = plan(e).rounds[-1], {}
     for step in (last.prune, last.retrain):
         state = store.get(step).tensors
-        names = [n for n in state if n.startswith("state/") and n.endswith("weight") and state[n].ndim > 1]
+        names = [
+            n
+            for n in state
+            if n.startswith("state/") and n.endswith("weight") and state[n].ndim > 1
+        ]
         held[step.name] = sum(int((state[n] == 0).sum()) for n in names)
         whole = sum(state[n].numel() for n in names)
     told = record["sparsity"]
-    assert whole == record["weights"]["all"] and told["zeros"] == pytest.approx(held["prune"] / whole)
+    assert whole == record["weights"]["all"] and told["zeros"] == pytest.approx(
+        held["prune"] / whole
+    )
     removed = round(told["of_all_weights"] * whole)
     # inputs that have lost everything get weights of 0.0 by a refit, which training may change
     assert removed <= held["retrain"] <= held["prune"]

@@ -128,7 +128,10 @@ def test_a_program_with_other_outputs_is_refused(tmp_path, monkeypatch):
 def test_a_relative_store_is_found_from_any_folder(finished, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = ex.export(finished[1], "packed", tmp_path / "it.mint.safetensors")
-    assert accuracy(mint_cli.load(path), finished[2], finished[1]) == finished[2]["accuracy"]["shrunken"]
+    assert (
+        accuracy(mint_cli.load(path), finished[2], finished[1])
+        == finished[2]["accuracy"]["shrunken"]
+    )
 
 
 def test_a_network_of_ones_own_becomes_a_program_by_the_function_that_builds_it(
@@ -169,14 +172,18 @@ def test_without_an_output_the_file_lies_beside_the_record(run):
     assert path == run / "network.mint.safetensors" and path.exists()
 
 
-def test_onnx_without_its_packages_is_refused_with_how_to_install(run, monkeypatch, capsys, tmp_path):
+def test_onnx_without_its_packages_is_refused_with_how_to_install(
+    run, monkeypatch, capsys, tmp_path
+):
     found = ex.importlib.util.find_spec
     absent = lambda name: None if name == "onnxruntime" else found(name)  # noqa: E731
     monkeypatch.setattr(ex.importlib.util, "find_spec", absent)
     file = tmp_path / "network.onnx"
     assert ex.main([str(run), "--format", "onnx", "--output", str(file)]) == 1
     told = capsys.readouterr().err.strip()
-    assert told.startswith("mint-export: format onnx needs onnx, onnxscript, onnxruntime: pip install")
+    assert told.startswith(
+        "mint-export: format onnx needs onnx, onnxscript, onnxruntime: pip install"
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -191,7 +198,9 @@ def test_a_record_that_is_none_is_told_in_one_sentence(tmp_path, capsys, content
     (tmp_path / "record.json").write_text(content)
     assert ex.main([str(tmp_path)]) == 1
     told = capsys.readouterr().err.strip()
-    assert told.startswith("mint-export: ") and "record.json" in told and len(told.splitlines()) == 1
+    assert (
+        told.startswith("mint-export: ") and "record.json" in told and len(told.splitlines()) == 1
+    )
 
 
 def test_a_store_that_was_cleaned_or_damaged_is_told_in_one_sentence(

@@ -61,7 +61,10 @@ def test_what_is_stored_is_not_measured_again_and_more_images_add_to_it(tmp_path
         (["--criteria", "weight_input"], "granularity must have cells of one layer here"),
         (["--criteria", ""], "--criteria must name pruners"),
         (["--resamples", "0"], "--resamples must be at least 1"),
-        (["granularity@pruner.granularity=blocks", "pruner.groups=1"], "granularity must be filters"),
+        (
+            ["granularity@pruner.granularity=blocks", "pruner.groups=1"],
+            "granularity must be filters",
+        ),
         (["pruner.samples_per_class=9999"], "pruner.samples_per_class must lie between"),
     ],
 )

@@ -14,7 +14,18 @@ pytest.importorskip("hatchling")
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet", "-w", str(folder), str(ROOT)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--quiet",
+        "-w",
+        str(folder),
+        str(ROOT),
+    ]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     (built,) = folder.glob("*.whl")
     return built
@@ -22,8 +33,14 @@ def wheel(tmp_path_factory):
 
 def test_the_wheel_carries_every_configuration_module_and_table(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    wanted = {f"mint_cli/conf/{p.relative_to(ROOT / 'conf')}" for p in (ROOT / "conf").rglob("*.yaml")}
-    wanted |= {str(p.relative_to(ROOT)) for p in (ROOT / "mint_cli").rglob("*") if p.suffix in (".py", ".csv")}
+    wanted = {
+        f"mint_cli/conf/{p.relative_to(ROOT / 'conf')}" for p in (ROOT / "conf").rglob("*.yaml")
+    }
+    wanted |= {
+        str(p.relative_to(ROOT))
+        for p in (ROOT / "mint_cli").rglob("*")
+        if p.suffix in (".py", ".csv")
+    }
     assert wanted <= names
     assert not [n for n in names if n.startswith(("tests", "outputs", "data"))]
 
@@ -53,4 +70,6 @@ def test_an_unpacked_wheel_runs_from_any_folder_without_the_checkout(wheel, tmp_
 
 def test_the_pins_are_names_and_versions_only():
     lines = (ROOT / "constraints.txt").read_text().split()
-    assert lines and all(line.count("==") == 1 and "/" not in line and "@" not in line for line in lines)
+    assert lines and all(
+        line.count("==") == 1 and "/" not in line and "@" not in line for line in lines
+    )

@@ -131,7 +131,9 @@ def test_a_smaller_network_of_ones_own_is_rebuilt_by_its_function(tmp_path):
         load(path)
 
 
-def test_a_function_is_given_the_settings_that_it_asks_for_and_a_network_is_left_as_it_was(tmp_path):
+def test_a_function_is_given_the_settings_that_it_asks_for_and_a_network_is_left_as_it_was(
+    tmp_path,
+):
     def made(shape, classes, /, *, hidden, dropout=0.0):
         return mlp(shape, classes, hidden=hidden, dropout=dropout)
 
@@ -150,7 +152,9 @@ def test_a_network_of_torchvision_comes_back_bit_for_bit(tmp_path, name):
     pytest.importorskip("torchvision")
     from mint_cli.model.torchvision import torchvision
 
-    model = normalise_inputs(seeded(lambda: torchvision((3, 32, 32), 3, name=name)), *[(0.5,) * 3] * 2)
+    model = normalise_inputs(
+        seeded(lambda: torchvision((3, 32, 32), 3, name=name)), *[(0.5,) * 3] * 2
+    )
     about = {"model": "mint_cli.model.torchvision.torchvision", "settings": {"name": name}}
     path = written(tmp_path / "file", model, about | {"shape": (3, 32, 32), "classes": 3})
     again, x = load(path), torch.rand(2, 3, 32, 32)

@@ -1,4 +1,6 @@
-"""The plug-in families: every member is of its family's shape, and its settings stand in its YAML."""
+"""The plug-in families: every member is of its family's shape, and its settings stand in
+its YAML.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ def parameters(function: Callable, kind) -> list[inspect.Parameter]:
 
 
 @pytest.mark.parametrize("name", PLUGINS)
-def test_a_plug_in_takes_what_its_family_is_passed_by_place_and_settings_by_name_without_defaults(name):
+def test_a_plug_in_takes_what_its_family_is_passed_by_place_and_settings_by_name_without_defaults(
+    name,
+):
     family, function, configs = PLUGINS[name]
     passed = parameters(function, inspect.Parameter.POSITIONAL_ONLY)
     assert [p.name for p in passed] == PASSED[family]
@@ -90,13 +94,20 @@ def test_every_module_of_a_family_is_a_plug_in_with_a_yaml_or_shared_by_them():
 
 
 def test_a_plug_in_bears_the_name_of_its_module():
-    named = {n: f for n, (_, f, _) in PLUGINS.items() if f.__module__.rpartition(".")[2] != f.__name__}
+    named = {
+        n: f for n, (_, f, _) in PLUGINS.items() if f.__module__.rpartition(".")[2] != f.__name__
+    }
     assert {n.partition(".")[0] for n in named} <= {"dataset"}  # one module reads both MNISTs
 
 
 def test_only_values_travel_and_they_do_not_change():
     layer = Layer("conv", "Conv2d", (6, 3, 5, 4), 9, 1)
-    for value in (layer, Cells((2,), {}), Estimate(torch.zeros(1)), Images(torch.zeros(1), torch.zeros(1))):
+    for value in (
+        layer,
+        Cells((2,), {}),
+        Estimate(torch.zeros(1)),
+        Images(torch.zeros(1), torch.zeros(1)),
+    ):
         with pytest.raises(FrozenInstanceError):
             value.name = "other"
 

@@ -117,7 +117,11 @@ def test_a_dry_run_says_what_would_go_and_writes_nothing(folder, monkeypatch, ca
         (("--macs", "1.5"), "net.pth", r"--macs must lie in \[0, 1\), not 1.5"),
         (("--macs", "0.5", "--images", "0"), "net.pth", "--images must"),
         (("--macs", "0.5"), "absent.pth", "NETWORK must name a whole .* file"),
-        (("--macs", "0.5", "--dry-run"), "seven.pth", r"NETWORK must .* \(10, 20\) but .* \(7, 20\)"),
+        (
+            ("--macs", "0.5", "--dry-run"),
+            "seven.pth",
+            r"NETWORK must .* \(10, 20\) but .* \(7, 20\)",
+        ),
         (("--macs", "0.5", "pruner.skp=[]"), "net.pth", "there is no setting pruner.skp; did you"),
         (("--macs", "0.5", "pruner.skip=['*']"), "net.pth", "pruner.skip leaves no layer to prune"),
     ],

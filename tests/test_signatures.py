@@ -13,7 +13,9 @@ def inner(x, /, *, bins: int):
     """Stands for an estimator."""
 
 
-def plugin(model, cells, /, *, ridge: float, names: list[str], caps: dict[str, float], inner: partial):
+def plugin(
+    model, cells, /, *, ridge: float, names: list[str], caps: dict[str, float], inner: partial
+):
     """Stands for a criterion."""
 
 
@@ -48,7 +50,10 @@ BAD = {
         {"inner": partial(inner, bin=3)},
         "^inner.bin is no setting of inner; did you mean bins?",
     ),
-    "type in the group": ({"inner": partial(inner, bins=0.5)}, "^inner.bins must be a whole number, not 0.5"),
+    "type in the group": (
+        {"inner": partial(inner, bins=0.5)},
+        "^inner.bins must be a whole number, not 0.5",
+    ),
 }
 
 
@@ -69,7 +74,10 @@ def test_unions_and_contents_of_mappings_are_looked_into():
     for groups in (None, 3, {"default": 3, "fc1": None}):
         check_types(Value, {"groups": groups, "seed": 0})
     for groups in ("five", 0.5, {"default": "five"}, True):
-        with pytest.raises(SettingError, match="groups must be a whole number or a mapping to whole numbers or null"):
+        with pytest.raises(
+            SettingError,
+            match="groups must be a whole number or a mapping to whole numbers or null",
+        ):
             check_types(Value, {"groups": groups, "seed": 0})
 
 
@@ -81,7 +89,10 @@ def test_numbers_that_no_tensor_and_no_generator_takes_are_refused():
 def test_hints_are_told_in_the_users_words_of_one_and_of_many():
     assert described(int | None) == "a whole number or null" and described(bool) == "true or false"
     assert described(Value) == described(partial) == "a group of settings"
-    assert described(list[str]) == "a list of texts" and described(dict[str, float]) == "a mapping to numbers"
+    assert (
+        described(list[str]) == "a list of texts"
+        and described(dict[str, float]) == "a mapping to numbers"
+    )
 
 
 def test_values_are_shown_as_they_are_written():

@@ -63,7 +63,9 @@ def test_values_are_written_as_the_command_line_takes_them():
 
 def test_a_setting_without_values_is_refused_by_name():
     sweeps = [{"into": "x", "pruner": "l1", "pruner.skip": []}]
-    with pytest.raises(SettingError, match="^pruner.skip must have a value in a study: '\\[\\]' is"):
+    with pytest.raises(
+        SettingError, match="^pruner.skip must have a value in a study: '\\[\\]' is"
+    ):
         overrides(sweeps=sweeps)
 
 

@@ -13,7 +13,8 @@ from mint_cli.protocol import Kept, Tensors
 def capped_quota(
     scores: Tensors, sizes: Tensors, wanted: int | None, /, *, cap: float, caps: dict[str, float]
 ) -> Kept:
-    """Remove ``wanted`` weights, cells of the lowest scores of all sites first, at most ``cap`` of a site.
+    """Remove ``wanted`` weights, cells of the lowest scores of all sites first, at most ``cap`` of
+    a site.
 
     ``caps`` overrides the cap by site.  Never more than ``wanted`` go, and less by fewer than the
     smallest cell that could still go.  Raises Unreachable with the most that the caps allow.
@@ -36,7 +37,9 @@ def chosen(values: Tensor, weights: Tensor, wanted: int) -> Tensor:
     """Which cells go, bool: in order of ``values`` while their ``weights`` fit into ``wanted``."""
     order = values.sort(stable=True).indices
     gone = torch.zeros(len(values), dtype=torch.bool)
-    while len(order := order[weights[order] <= wanted]):  # smaller cells fill what the next is too large for
+    while len(
+        order := order[weights[order] <= wanted]
+    ):  # smaller cells fill what the next is too large for
         fits = weights[order].cumsum(0) <= wanted
         gone[order[fits]] = True
         wanted -= int(weights[order[fits]].sum())

@@ -14,14 +14,22 @@ MOST = 4096  # cells that are clustered at once: time grows with the cube of the
 
 
 def clusters(
-    scores: Tensors, sizes: Tensors, wanted: int | None, /, *, number: int | None, head: str, together: bool
+    scores: Tensors,
+    sizes: Tensors,
+    wanted: int | None,
+    /,
+    *,
+    number: int | None,
+    head: str,
+    together: bool,
 ) -> Kept:
-    """Cut the scores of every site into clusters of least squares, and keep one cell of each, its head.
+    """Cut the scores of every site into clusters of least squares, and keep one cell of each, its
+    head.
 
     The head is the ``first`` in the order of the network, or the ``best``, the highest score.
-    ``number`` of clusters a site, or None: as few of them go as ``wanted`` allows, the same share of
-    every site.  ``together`` clusters the cells of all sites at once.  Cells of score −∞ are gone
-    already and stay so.  Raises Unreachable with the most that can go.
+    ``number`` of clusters a site, or None: as few of them go as ``wanted`` allows, the same share
+    of every site.  ``together`` clusters the cells of all sites at once.  Cells of score −∞ are
+    gone already and stay so.  Raises Unreachable with the most that can go.
     """
     if head not in HEADS:
         raise SettingError("head", f"must be one of {', '.join(HEADS)}", head)
@@ -33,14 +41,17 @@ def clusters(
         return {s: part.view(scores[s].shape) for s, part in zip(scores, parts, strict=True)}
     large = max(scores, key=lambda site: scores[site].numel())
     if scores[large].numel() > MOST:
-        reason = f"site {large or 'of all cells'} has {scores[large].numel()} cells; units and filters have few"
+        where = f"site {large or 'of all cells'} has {scores[large].numel()} cells"
+        reason = f"{where}; units and filters have few"
         raise SettingError("number", f"is of clusters of at most {MOST} cells", number, reason)
     choices = {site: heads(score.flatten().double(), head) for site, score in scores.items()}
     if number is not None:
         return {site: kept_of(scores[site], own, number) for site, own in choices.items()}
     if wanted is None:
         raise SettingError("sparsity", "must be a number where clusters.number is null", "null")
-    every = {s: [int(sizes[s].flatten()[~stay].sum()) for stay in own] for s, own in choices.items()}
+    every = {
+        s: [int(sizes[s].flatten()[~stay].sum()) for stay in own] for s, own in choices.items()
+    }
     most = sum(max(own) for own in every.values())
     if wanted > most:
         raise Unreachable(most)
@@ -60,7 +71,9 @@ clusters.decides = lambda number, **settings: number is not None  # how much goe
 def kept_of(score: Tensor, choices: list[Tensor], number: int) -> Tensor:
     """The choice of so many clusters, or of as many as cells are left."""
     if not 1 <= number <= score.numel():
-        raise SettingError("number", f"must lie between 1 and {score.numel()}, the cells of a site", number)
+        raise SettingError(
+            "number", f"must lie between 1 and {score.numel()}, the cells of a site", number
+        )
     return choices[min(number, len(choices)) - 1].view(score.shape)
 
 
@@ -110,12 +123,16 @@ def traced(begins: list[Tensor], k: int, n: int) -> list[int]:
 
 
 def within(values: Tensor) -> Tensor:
-    """Sum of squares around their mean of sorted values i … j, float64 (n, n), ∞ where j is before i."""
+    """Sum of squares around their mean of sorted values i … j, float64 (n, n), ∞ where j is before
+    i.
+    """
     centred = values - values.mean()  # sums of squares are differences of large numbers otherwise
     zero = torch.zeros(1, dtype=torch.float64)
     first, second = (torch.cat([zero, part.cumsum(0)]) for part in (centred, centred.square()))
     n = len(values)
     count = (torch.arange(n)[None, :] - torch.arange(n)[:, None] + 1).double()
     total = first[None, 1:] - first[:-1, None]
-    squares = (second[None, 1:] - second[:-1, None] - total.square() / count.clamp_min(1)).clamp_min(0)
+    squares = (
+        second[None, 1:] - second[:-1, None] - total.square() / count.clamp_min(1)
+    ).clamp_min(0)
     return torch.where(count > 0, squares, torch.inf)

@@ -10,7 +10,9 @@ from mint_cli.protocol import Kept, Tensors
 
 
 def layer_quota(scores: Tensors, sizes: Tensors, wanted: int | None, /) -> Kept:
-    """Remove the same share of every site's weights, to the nearest cell, lowest scores first, never all of a site."""
+    """Remove the same share of every site's weights, to the nearest cell, lowest scores first,
+    never all of a site.
+    """
     total = sum(int(own.sum()) for own in sizes.values())
     share = wanted_count(wanted) / total
     if share >= 1:
@@ -19,7 +21,9 @@ def layer_quota(scores: Tensors, sizes: Tensors, wanted: int | None, /) -> Kept:
 
 
 def nearest(score: Tensor, sizes: Tensor, share: float) -> int:
-    """How many of the lowest cells hold ``share`` of the site's weights most nearly; not all of them."""
+    """How many of the lowest cells hold ``share`` of the site's weights most nearly; not all of
+    them.
+    """
     held = sizes.flatten()[lowest_first(score)].cumsum(0)
     off = (held - share * int(held[-1])).abs()
     count = int(off.argmin()) + 1 if off.min() < share * int(held[-1]) else 0

@@ -30,7 +30,9 @@ def lowest_first(score: Tensor) -> Tensor:
 
 
 def candidates(score: Tensor, sizes: Tensor, cap: float) -> Tensor:
-    """Flat indices of the cells that may go, lowest first: within the cap, and never all of a site."""
+    """Flat indices of the cells that may go, lowest first: within the cap, and never all of
+    a site.
+    """
     order = lowest_first(score)[: score.numel() - 1]
     most = cap * int(sizes.sum()) + 1e-9
     return order[sizes.flatten()[order].cumsum(0) <= most]
@@ -45,4 +47,6 @@ def without(score: Tensor, cells: Tensor) -> Tensor:
 
 def sitewise(scores: Tensors, counts: dict[str, int]) -> Kept:
     """The choice that removes a given number of lowest cells from every site."""
-    return {site: without(score, lowest_first(score)[: counts[site]]) for site, score in scores.items()}
+    return {
+        site: without(score, lowest_first(score)[: counts[site]]) for site, score in scores.items()
+    }

@@ -1,4 +1,6 @@
-"""MINT's Algorithm 2: one cut-off for all sites, a quantile of the *unique* scores; the share that goes is an outcome."""
+"""MINT's Algorithm 2: one cut-off for all sites, a quantile of the *unique* scores; the share that
+goes is an outcome.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,11 @@ def threshold(
     cap: float,
     caps: dict[str, float],
 ) -> Kept:
-    """Remove every cell at or below the ``quantile`` of the unique scores, at most ``cap`` of a site; nothing is ``wanted``.
+    """Remove every cell at or below the ``quantile`` of the unique scores, at most ``cap`` of a
+    site; nothing is ``wanted``.
 
-    Source: MINT, Algorithm 2.  With tied scores the share removed differs from the quantile: that is
-    how the paper's sparsities came about.  The cap holds exactly here, which it did not there.
+    Source: MINT, Algorithm 2.  With tied scores the share removed differs from the quantile: that
+    is how the paper's sparsities came about.  The cap holds exactly here, which it did not there.
     """
     if not 0 <= quantile < 1:
         raise SettingError("quantile", "must lie in [0, 1)", quantile)

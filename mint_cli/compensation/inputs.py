@@ -17,6 +17,8 @@ def check_inputs(inputs: str) -> None:
 
 
 def walks(model: nn.Module, pruned: nn.Module, layers: list[str], inputs: str) -> tuple[Walk, Walk]:
-    """Walks through the dense network and through the one that delivers the inputs, which may be the same."""
+    """Walks through the dense network and through the one that delivers the inputs, which may be
+    the same.
+    """
     dense = Walk(model, layers, still=True)
     return dense, Walk(pruned, layers) if inputs == "pruned" else dense

@@ -1,4 +1,6 @@
-"""Kept weights re-solved by least squares, layer after layer, towards the outputs of the dense network."""
+"""Kept weights re-solved by least squares, layer after layer, towards the outputs of the dense
+network.
+"""
 
 from __future__ import annotations
 
@@ -44,13 +46,14 @@ def refit(
     calibration: Calibration,
     inputs: str,
 ) -> tuple[Kept, Tensors]:
-    """Kept weights W and biases b that minimise Σ weight · eᵀ A e + ridge · tr(A W Wᵀ), layer by layer.
+    """Kept weights W and biases b that minimise Σ weight · eᵀ A e + ridge · tr(A W Wᵀ), layer by
+    layer.
 
     The sum runs over rows, e = W u + b − t; u is an input patch of the layer, ``inputs`` says in
-    which network: the ``dense`` one, or the one ``pruned`` so far; t the dense network's output there
-    (with pruned inputs plus what the shortcut that it is added to has lost), weight how much the
-    logits feel the position, A how they feel two outputs at once.  Where whole units go, all layers
-    that come after the first of them are solved.
+    which network: the ``dense`` one, or the one ``pruned`` so far; t the dense network's output
+    there (with pruned inputs plus what the shortcut that it is added to has lost), weight how much
+    the logits feel the position, A how they feel two outputs at once.  Where whole units go, all
+    layers that come after the first of them are solved.
     """
     source = rows.stream(images, calibration, rng)
     modules, pruned, changed = weighted_layers(model), deepcopy(model), {}
@@ -77,7 +80,9 @@ def refit(
 
 
 def changing(supports: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Of layers in the order of their calls those that have weights left, from the first that lost some on."""
+    """Of layers in the order of their calls those that have weights left, from the first that lost
+    some on.
+    """
     names = list(supports)
     first = next((i for i, name in enumerate(names) if not supports[name].all()), len(names))
     return {name: supports[name] for name in names[first:] if supports[name].any()}

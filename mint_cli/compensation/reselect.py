@@ -31,7 +31,9 @@ def check(
     growth: float,
     sweeps: int,
 ) -> None:
-    """Images within the training set, rows for all inputs, layers that can be seen, enough growth."""
+    """Images within the training set, rows for all inputs, layers that can be seen, enough
+    growth.
+    """
     rows.check_images(calibration, len(labels))
     if any(is_unit(own) for own in cells.values()):
         bound = "must be blocks, weights or filters: whole units are chosen by their scores alone"
@@ -64,11 +66,12 @@ def reselect(
     growth: float,
     sweeps: int,
 ) -> tuple[Kept, Tensors]:
-    """As ``refit``, but each layer keeps, of as many cells as were chosen, those the logits miss most.
+    """As ``refit``, but each layer keeps, of as many cells as were chosen, those the logits miss
+    most.
 
-    Every child group grows to ``growth`` times the cells it keeps in the mean and is then eliminated
-    down, always the cell that costs least given those still kept; first by itself, then ``sweeps``
-    times given the errors of all the others.  Cells that are ``gone`` already stay so.
+    Every child group grows to ``growth`` times the cells it keeps in the mean and is then
+    eliminated down, always the cell that costs least given those still kept; first by itself, then
+    ``sweeps`` times given the errors of all the others.  Cells that are ``gone`` already stay so.
     """
     source = rows.stream(images, calibration, rng)
     pruned, kept, changed = deepcopy(model), dict(kept), {}
@@ -81,7 +84,9 @@ def reselect(
         return rows.problem(dense, given, name, surveys[name], source)
 
     def solved(name: str) -> Tensors:
-        """What a layer's turn decides: weights, bias, and under ``kept/`` which cells of which sites stay."""
+        """What a layer's turn decides: weights, bias, and under ``kept/`` which cells of which
+        sites stay.
+        """
         problem = problem_of(name)
         if name in cells and not is_coupled(cells[name]):
             own = cells[name]
@@ -140,7 +145,9 @@ class Chosen:
         problem_of: Callable[[str], Problem],
         surveys: dict[str, rows.Survey],
     ) -> Tensor:
-        """Decide a site: eliminate its channels, of all its readers, down to as many as are to stay."""
+        """Decide a site: eliminate its channels, of all its readers, down to as many as are to
+        stay.
+        """
         own, parts = self.cells[site], []
         for name, owner in channels.readers(own).items():
             problem = known.get(name) or problem_of(name)

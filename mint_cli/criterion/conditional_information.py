@@ -30,13 +30,17 @@ def check(
     features: str,
     estimator: partial,
 ) -> None:
-    """Samples within the classes, known features, cells that are pairs of groups, layers to be seen."""
+    """Samples within the classes, known features, cells that are pairs of groups, layers to be
+    seen.
+    """
     im.check_per_class(labels, samples_per_class)
     if features not in FEATURES:
         raise SettingError("features", f"must be one of {', '.join(FEATURES)}", features)
     if any(is_unit(own) for own in cells.values()):
         bound = "must be weights, blocks or filters: whole units are no pairs of groups"
-        hint = "which information is measured between; label_information measures that with the class"
+        hint = (
+            "which information is measured between; label_information measures that with the class"
+        )
         raise SettingError("granularity", bound, hint=hint)
     judged = {name for site, own in cells.items() for name in judges(site, own)}
     refuse("skip", {name: layers[name].blind for name in judged}, "cannot be judged by information")
@@ -67,12 +71,13 @@ def conditional_information(
     features: str,
     estimator: partial,
 ) -> dict[str, Estimate]:
-    """The estimator on one set of images for both sides of a layer, drawn per class without replacement.
+    """The estimator on one set of images for both sides of a layer, drawn per class without
+    replacement.
 
     ``features``: ``means`` = every channel averaged over space, one row an image; ``patches`` = the
-    input patch of one random output position an image (kernel size × channels values) and the output
-    there.  A whole channel is judged by the layers that read it, all outputs of each as one child;
-    what it shares with them is summed.
+    input patch of one random output position an image (kernel size × channels values) and the
+    output there.  A whole channel is judged by the layers that read it, all outputs of each as one
+    child; what it shares with them is summed.
     """
     index = im.per_class(images, samples_per_class, rng)
     see = activations if features == "means" else partial(patches, rng=rng)
@@ -154,7 +159,9 @@ def groups_of(layer: Layer, cells: Cells, features: str) -> tuple[Tensor, Tensor
 
 
 def named(layer: str, estimator: partial, *arguments) -> Estimate:
-    """The estimate of a layer; whatever is wrong with its activations is told with the layer's name."""
+    """The estimate of a layer; whatever is wrong with its activations is told with the layer's
+    name.
+    """
     try:
         return estimator(*arguments)
     except DataError as error:

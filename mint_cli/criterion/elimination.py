@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from mint_cli.errors import SettingError
-from mint_cli.network.cells import is_coupled, is_unit, only_weight, parameters_of, rectangles, total
+from mint_cli.network.cells import (
+    is_coupled,
+    is_unit,
+    only_weight,
+    parameters_of,
+    rectangles,
+    total,
+)
 from mint_cli.network.replay import Walk
 from mint_cli.protocol import Cells, Estimate, Images, Layer, Tensors, checked_by
 from mint_cli.solver import channels, choice, rows, single, units
@@ -26,7 +33,9 @@ def check(
     calibration: Calibration,
     depth: int,
 ) -> None:
-    """Images within the training set, rows for all inputs, layers that can be seen, an input to rank."""
+    """Images within the training set, rows for all inputs, layers that can be seen, an input to
+    rank.
+    """
     rows.check_images(calibration, len(labels))
     if all(is_unit(own) for own in cells.values()):
         return
@@ -55,11 +64,11 @@ def elimination(
     """Information a weight that a layer loses for the logits when the cell goes in its turn.
 
     Times all the energy that they feel of it: in logits² (``choice.worth``), comparable between
-    layers.  Inputs and targets are those of the dense network.  Every child group grows to the cells
-    of ``depth`` inputs (columns of the flat weight), those that explain most; they are eliminated one
-    by one, and the others score by what they would explain beside them.  Of
-    coupled channels the losses of all layers that read them are summed, and all are eliminated.
-    A whole unit scores what the logits lose of it where a linear map of what goes past stands in, in
+    layers.  Inputs and targets are those of the dense network.  Every child group grows to the
+    cells of ``depth`` inputs (columns of the flat weight), those that explain most; they are
+    eliminated one by one, and the others score by what they would explain beside them.  Of coupled
+    channels the losses of all layers that read them are summed, and all are eliminated. A whole
+    unit scores what the logits lose of it where a linear map of what goes past stands in, in
     logits² a weight, each with all other units in place (``solver.units``).
     """
     source = rows.stream(images, calibration, rng)
@@ -98,9 +107,7 @@ def elimination(
     return {site: estimates[site] for site in cells}
 
 
-def of_units(
-    model: nn.Module, cells: dict[str, Cells], source: rows.Stream
-) -> dict[str, Estimate]:
+def of_units(model: nn.Module, cells: dict[str, Cells], source: rows.Stream) -> dict[str, Estimate]:
     """What the logits lose with every unit, a weight."""
     found = units.of_cells(model, cells, tuple(source.images.pixels.shape[1:]))
     lost = units.losses(model, [unit for own in found.values() for unit in own], source)

@@ -18,7 +18,9 @@ def l1(
     *,
     normalise: bool,
 ) -> dict[str, Estimate]:
-    """Mean of |w| over every cell; ``normalise`` divides each site's scores by their root sum of squares."""
+    """Mean of |w| over every cell; ``normalise`` divides each site's scores by their root sum of
+    squares.
+    """
     estimates = {}
     for site, own in cells.items():
         score = mean(own, {name: p.abs() for name, p in parameters_of(model, own).items()})

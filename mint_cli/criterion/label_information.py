@@ -37,7 +37,9 @@ def check(
     dimensions: int,
     estimator: partial,
 ) -> None:
-    """Samples within the classes, known features, whole channels or units, an estimator against classes."""
+    """Samples within the classes, known features, whole channels or units, an estimator against
+    classes.
+    """
     im.check_per_class(labels, samples_per_class)
     if samples_per_class < LEAST:
         raise SettingError("samples_per_class", f"must be at least {LEAST}", samples_per_class)
@@ -47,7 +49,9 @@ def check(
     if dimensions < 1:
         raise SettingError("dimensions", "must be at least 1", dimensions)
     if not all(is_coupled(own) for own in cells.values()):
-        raise SettingError("granularity", "must be units or filters: feature maps are of whole channels")
+        raise SettingError(
+            "granularity", "must be units or filters: feature maps are of whole channels"
+        )
     if not getattr(estimator.func, "of_classes", False):
         known = "mixture, energy_distance or fisher_information"
         bound = f"must measure information with the class ({known})"
@@ -76,8 +80,9 @@ def label_information(
     """The estimator on feature maps of images drawn per class, and on their classes.
 
     Of a unit ``maps`` are its own (``branch``), or what it and the shortcut make (``joined``); of a
-    channel what its first reader reads.  ``features`` are every map's mean over space (``pooled``), or
-    ``dimensions`` random projections of all maps of a unit, or of a channel's map (``projected``).
+    channel what its first reader reads.  ``features`` are every map's mean over space (``pooled``),
+    or ``dimensions`` random projections of all maps of a unit, or of a channel's map
+    (``projected``).
     """
     index = im.per_class(images, samples_per_class, rng)
     classes = images.labels[index.to(images.labels.device)].double().cpu()[:, None]
@@ -93,7 +98,9 @@ def label_information(
     estimates = {}
     for site, own in cells.items():
         columns = [torch.cat(part) for part in zip(*parts[site], strict=True)]
-        groups = torch.arange(len(columns)).repeat_interleave(torch.tensor([c.shape[1] for c in columns]))
+        groups = torch.arange(len(columns)).repeat_interleave(
+            torch.tensor([c.shape[1] for c in columns])
+        )
         one = torch.zeros(1, dtype=torch.int64)
         found = estimator(torch.cat(columns, 1), classes, groups, one, rng)
         halves = found.halves and tuple(half.view(own.shape) for half in found.halves)

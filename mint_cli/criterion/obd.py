@@ -12,7 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from mint_cli.errors import SettingError
-from mint_cli.network.cells import is_coupled, is_unit, only_weight, parameters_of, rectangles, total
+from mint_cli.network.cells import (
+    is_coupled,
+    is_unit,
+    only_weight,
+    parameters_of,
+    rectangles,
+    total,
+)
 from mint_cli.network.replay import Walk
 from mint_cli.protocol import Cells, Estimate, Images, Layer, checked_by
 from mint_cli.solver import channels, choice, rows
@@ -32,7 +39,9 @@ def check(
     """Images within the training set, rows for all inputs, visible layers, cells that are pairs."""
     rows.check_images(calibration, len(labels))
     if any(is_unit(own) for own in cells.values()):
-        raise SettingError("granularity", "must be weights, blocks or filters: units have no reader")
+        raise SettingError(
+            "granularity", "must be weights, blocks or filters: units have no reader"
+        )
     solved = rows.solved_layers(layers, cells)
     rows.check_solvable(layers, solved)
     rows.check_all_inputs(layers, solved, calibration)

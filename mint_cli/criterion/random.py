@@ -12,7 +12,9 @@ from mint_cli.protocol import Cells, Estimate, Images
 def random(
     model: nn.Module, cells: dict[str, Cells], images: Images, rng: np.random.Generator, /
 ) -> dict[str, Estimate]:
-    """The mean of two uniform numbers per cell; each is a half, so that their agreement shows what noise agrees by."""
+    """The mean of two uniform numbers per cell; each is a half, so that their agreement shows what
+    noise agrees by.
+    """
     estimates = {}
     for site, own in cells.items():
         halves = tuple(torch.from_numpy(rng.random(own.shape)) for _ in range(2))

@@ -1,4 +1,6 @@
-"""Images of one's own: a folder a class, below train/ and test/ (or val/), or below one folder that is split."""
+"""Images of one's own: a folder a class, below train/ and test/ (or val/), or below one folder that
+is split.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,13 @@ from mint_cli.protocol import Images, Splits
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".tif", ".tiff")
 TESTS = ("test", "val", "validation")  # the first that is there holds the test images
 LARGEST = 2**28  # bytes of one file
-UNREADABLE = (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+UNREADABLE = (
+    UnidentifiedImageError,
+    OSError,
+    ValueError,
+    SyntaxError,
+    Image.DecompressionBombError,
+)
 SHARE = 4  # of the machine's memory one part in so many holds pixels, where this is left to it
 
 
@@ -40,7 +48,8 @@ def imagefolder(
     mean: list[float],
     std: list[float],
 ) -> Splits:
-    """The images below ``root`` / ``folder``, their shorter side scaled to ``size``, the middle square of each.
+    """The images below ``root`` / ``folder``, their shorter side scaled to ``size``, the middle
+    square of each.
 
     Classes are the names of the folders below train/, in their order.  Without train/ the folder
     itself is split: ``test_share`` of every class, fixed by ``seed``, are the test images.  All
@@ -60,7 +69,9 @@ def imagefolder(
         classes = names(place / "train")
         train = found(place / "train", classes, size)
         if not tests:
-            raise DataError(f"{place} has train/ but none of {', '.join(f'{name}/' for name in TESTS)}")
+            raise DataError(
+                f"{place} has train/ but none of {', '.join(f'{name}/' for name in TESTS)}"
+            )
         if unknown := sorted(set(names(tests[0])) - set(classes)):
             raise DataError(f"{tests[0]} has a class {unknown[0]}, of which train/ has no images")
         test = found(tests[0], classes, size)
@@ -89,18 +100,25 @@ def names(folder: Path) -> list[str]:
     """Names of the classes below a folder, in order; DataError unless there are two or more."""
     found = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
     if len(found) < 2:
-        raise DataError(f"{folder} must hold a folder of images for each of two or more classes, not {len(found)}")
+        raise DataError(
+            f"{folder} must hold a folder of images for each of two or more classes, not "
+            f"{len(found)}"
+        )
     return found
 
 
 def pictures(folder: Path) -> Iterator[Path]:
     """The image files below a folder, in order."""
-    return (p for p in sorted(folder.rglob("*")) if p.suffix.lower() in ENDINGS and p.name[0] != ".")
+    return (
+        p for p in sorted(folder.rglob("*")) if p.suffix.lower() in ENDINGS and p.name[0] != "."
+    )
 
 
 def found(folder: Path, classes: list[str], size: int) -> Images:
     """All images below a folder of classes, unread; classes that it lacks give none."""
-    labelled = [(path, label) for label, name in enumerate(classes) for path in pictures(folder / name)]
+    labelled = [
+        (path, label) for label, name in enumerate(classes) for path in pictures(folder / name)
+    ]
     there = {label for _, label in labelled}
     for label, name in enumerate(classes):
         if label not in there and (folder / name).is_dir():
@@ -129,8 +147,14 @@ def picture(path: Path, size: int) -> torch.Tensor:
     """One image, uint8 (3, size, size); DataError names a file that is none."""
     try:
         with Image.open(path) as opened:
-            opened.draft("RGB", (size, size))  # JPEG is decoded at a reduced size where that suffices
-            image = opened.convert("RGBA").convert("RGB") if opened.mode == "P" else opened.convert("RGB")
+            opened.draft(
+                "RGB", (size, size)
+            )  # JPEG is decoded at a reduced size where that suffices
+            image = (
+                opened.convert("RGBA").convert("RGB")
+                if opened.mode == "P"
+                else opened.convert("RGB")
+            )
             scale = size / min(image.size)
             wide, high = (max(size, round(side * scale)) for side in image.size)
             left, top = (wide - size) // 2, (high - size) // 2
@@ -142,14 +166,20 @@ def picture(path: Path, size: int) -> torch.Tensor:
 
 
 def parted(images: Images, share: float, seed: int) -> tuple[Images, Images]:
-    """Train and test images: ``share`` of every class, at least one and not all, are test images."""
+    """Train and test images: ``share`` of every class, at least one and not all, are test
+    images.
+    """
     if not 0 < share < 1:
-        raise SettingError("test_share", "must lie between 0 and 1 where one folder is split", share)
+        raise SettingError(
+            "test_share", "must lie between 0 and 1 where one folder is split", share
+        )
     rng, tests = np.random.default_rng([seed, 0x7E57]), []
     for label in images.labels.unique():
         own = torch.nonzero(images.labels == label)[:, 0]
         if len(own) < 2:
-            raise DataError(f"class {int(label)} has one image, which cannot be split into train and test")
+            raise DataError(
+                f"class {int(label)} has one image, which cannot be split into train and test"
+            )
         count = min(max(1, round(share * len(own))), len(own) - 1)
         tests.append(own[torch.from_numpy(rng.permutation(len(own))[:count])])
     chosen = torch.zeros(len(images), dtype=torch.bool)

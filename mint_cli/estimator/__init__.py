@@ -1,1 +1,3 @@
-"""Estimators: paired samples of child and parent groups to the information between them, one file each."""
+"""Estimators: paired samples of child and parent groups to the information between them, one file
+each.
+"""

@@ -1,4 +1,6 @@
-"""Conditional information of binned channels, from counts of symbols; for few channels and many samples."""
+"""Conditional information of binned channels, from counts of symbols; for few channels and many
+samples.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ LEAST_ROWS = 4  # two in each half
 
 
 def check(rows: int, /, *, bins: int, corrected: bool) -> None:
-    """Raise SettingError for a setting outside its bounds, or fewer rows than the estimator needs."""
+    """Raise SettingError for a setting outside its bounds, or fewer rows than the estimator
+    needs.
+    """
     if bins < 2:
         raise SettingError("bins", "must be at least 2", bins)
     check_rows(rows, LEAST_ROWS)
@@ -35,9 +39,9 @@ def binned(
 ) -> Estimate:
     """Nats between the binned child group and parent group given all other binned parents.
 
-    Channels are cut by rank into at most ``bins`` of equal count; equal values share the bin of their middle rank.
-    ``corrected`` adds to every entropy (symbols − 1) / 2n (Miller and Madow), which takes away most of the bias while
-    symbols are few beside samples.
+    Channels are cut by rank into at most ``bins`` of equal count; equal values share the bin of
+    their middle rank. ``corrected`` adds to every entropy (symbols − 1) / 2n (Miller and Madow),
+    which takes away most of the bias while symbols are few beside samples.
     """
     check(len(child), bins=bins, corrected=corrected)
     x, p = sides(child, parent, child_groups, parent_groups)
@@ -56,20 +60,30 @@ def _information(children: list[np.ndarray], parents: list[np.ndarray], correcte
     for g, rest in enumerate(others):
         known = entropy(everything, corrected) - entropy(rest, corrected)
         for c, symbol in enumerate(children):
-            score[c, g] = known + entropy(_joined(symbol, rest), corrected) - entropy(_joined(symbol, everything), corrected)
+            score[c, g] = (
+                known
+                + entropy(_joined(symbol, rest), corrected)
+                - entropy(_joined(symbol, everything), corrected)
+            )
     return score
 
 
 def entropy(symbols: np.ndarray, corrected: bool) -> float:
-    """Entropy in nats of the observed frequencies of ``symbols`` (n,), with or without Miller and Madow's correction."""
+    """Entropy in nats of the observed frequencies of ``symbols`` (n,), with or without Miller and
+    Madow's correction.
+    """
     counts = np.unique(symbols, return_counts=True)[1]
     share = counts / len(symbols)
-    return float(-(share * np.log(share)).sum() + corrected * (len(counts) - 1) / (2 * len(symbols)))
+    return float(
+        -(share * np.log(share)).sum() + corrected * (len(counts) - 1) / (2 * len(symbols))
+    )
 
 
 def _symbols(it: Side, bins: int) -> list[np.ndarray]:
     """One integer per sample for every group: which combination of bins its channels are in."""
-    ranks = rankdata(it.values.numpy(), axis=0)  # equal values have their middle rank: zeros of a sparse channel stay by themselves
+    ranks = rankdata(
+        it.values.numpy(), axis=0
+    )  # equal values have their middle rank: zeros of a sparse channel stay by themselves
     codes = ((ranks - 0.5) * bins / len(ranks)).astype(np.int64)
     return [np.unique(codes[:, own], axis=0, return_inverse=True)[1].ravel() for own in it.slices()]
 
@@ -80,7 +94,9 @@ def _joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _all_others(parents: list[np.ndarray]) -> list[np.ndarray]:
-    """For every group the joint symbol of all others: what comes before joined with what comes after."""
+    """For every group the joint symbol of all others: what comes before joined with what comes
+    after.
+    """
     before, after = [np.zeros_like(parents[0])], [np.zeros_like(parents[0])]
     for forward, backward in zip(parents[:-1], parents[:0:-1], strict=True):
         before.append(_joined(before[-1], forward))

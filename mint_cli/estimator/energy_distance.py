@@ -22,10 +22,11 @@ def energy_distance(
     *,
     per_dimension: bool,
 ) -> Estimate:
-    """Largest 2 E‖X − Y‖ − E‖X − X′‖ − E‖Y − Y′‖ of a class to the largest class, (child groups, 1).
+    """Largest 2 E‖X − Y‖ − E‖X − X′‖ − E‖Y − Y′‖ of a class to the largest class, (child groups,
+    1).
 
-    In units of the features; 0 only where the distributions are the same.  Means run over all pairs.
-    ``per_dimension`` divides by the root of a group's channels.
+    In units of the features; 0 only where the distributions are the same.  Means run over all
+    pairs. ``per_dimension`` divides by the root of a group's channels.
     """
     x, labels = labelled(child, parent, child_groups)
     return from_classes(partial(largest, per_dimension=per_dimension), x, labels, rng)
@@ -35,7 +36,9 @@ energy_distance.of_classes = True  # its parent is the class
 
 
 def largest(x: Tensor, labels: Tensor, per_dimension: bool) -> float:
-    """The largest energy distance of a class of features (n, d) to the largest class, the first of equal ones."""
+    """The largest energy distance of a class of features (n, d) to the largest class, the first of
+    equal ones.
+    """
     parts = [x[labels == label] for label in range(int(labels.max()) + 1)]
     reference = max(range(len(parts)), key=lambda i: len(parts[i]))
     within = [float(apart(part, part)) for part in parts]

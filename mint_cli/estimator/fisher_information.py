@@ -1,4 +1,6 @@
-"""How far classes lie apart by the Fisher divergence of Gaussians (after arXiv 2201.11209's code)."""
+"""How far classes lie apart by the Fisher divergence of Gaussians (after arXiv 2201.11209's
+code).
+"""
 
 from __future__ import annotations
 
@@ -35,12 +37,13 @@ def fisher_information(
     form: str,
     ridge: float,
 ) -> Estimate:
-    """Largest Fisher divergence of a class from the largest class, mean over channels, (child groups, 1).
+    """Largest Fisher divergence of a class from the largest class, mean over channels, (child
+    groups, 1).
 
-    Channels are Gaussians by themselves, of means m and variances v in the largest class (1) and the
-    other (2): E₁ (∇ log p₁ − ∇ log p₂)² = v₁ (1/v₁ − 1/v₂)² + ((m₁ − m₂) / v₂)², per feature squared.
-    ``form`` published has (m₁/v₁ − m₂/v₂)² instead, as the authors' code, which a shift of the features
-    changes.  ``ridge`` times a group's mean variance is added to every variance.
+    Channels are Gaussians by themselves, of means m and variances v in the largest class (1) and
+    the other (2): E₁ (∇ log p₁ − ∇ log p₂)² = v₁ (1/v₁ − 1/v₂)² + ((m₁ − m₂) / v₂)², per feature
+    squared. ``form`` published has (m₁/v₁ − m₂/v₂)² instead, as the authors' code, which a shift of
+    the features changes.  ``ridge`` times a group's mean variance is added to every variance.
     """
     check(len(child), form=form, ridge=ridge)
     x, labels = labelled(child, parent, child_groups)
@@ -51,7 +54,9 @@ fisher_information.of_classes = True  # its parent is the class
 
 
 def largest(x: Tensor, labels: Tensor, form: str, ridge: float) -> float:
-    """The largest divergence of a class of features (n, d) from the largest class, the first of equal ones."""
+    """The largest divergence of a class of features (n, d) from the largest class, the first of
+    equal ones.
+    """
     parts = [x[labels == label] for label in range(int(labels.max()) + 1)]
     reference = max(range(len(parts)), key=lambda i: len(parts[i]))
     floor = ridge * float(x.var(0, correction=0).mean())
@@ -70,5 +75,3 @@ def divergence(m1: Tensor, v1: Tensor, m2: Tensor, v2: Tensor, form: str) -> Ten
     """Of every channel how far the second Gaussian is from the first."""
     shift = m1 / v1 - m2 / v2 if form == "published" else (m1 - m2) / v2
     return v1 * (1 / v1 - 1 / v2).square() + shift.square()
-
-

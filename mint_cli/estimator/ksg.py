@@ -1,4 +1,6 @@
-"""Conditional information by counting k nearest neighbours (Frenzel and Pompe, PRL 99:204101, 2007), for small dimensions."""
+"""Conditional information by counting k nearest neighbours (Frenzel and Pompe, PRL 99:204101,
+2007), for small dimensions.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from mint_cli.protocol import Estimate, checked_by
 
 
 def check(rows: int, /, *, neighbours: int) -> None:
-    """Raise SettingError for a setting outside its bounds, or fewer rows than the estimator needs."""
+    """Raise SettingError for a setting outside its bounds, or fewer rows than the estimator
+    needs.
+    """
     if neighbours < 1:
         raise SettingError("neighbours", "must be at least 1", neighbours)
     check_rows(rows, 2 * (neighbours + 1))
@@ -20,11 +24,20 @@ def check(rows: int, /, *, neighbours: int) -> None:
 
 @checked_by(check)
 def ksg(
-    child: Tensor, parent: Tensor, child_groups: Tensor, parent_groups: Tensor, rng: np.random.Generator, /, *, neighbours: int
+    child: Tensor,
+    parent: Tensor,
+    child_groups: Tensor,
+    parent_groups: Tensor,
+    rng: np.random.Generator,
+    /,
+    *,
+    neighbours: int,
 ) -> Estimate:
-    """Nats between every child and parent group given all other parents; channels are standardised, gaps by the largest.
+    """Nats between every child and parent group given all other parents; channels are standardised,
+    gaps by the largest.
 
-    Raw: negative by chance under independence, and pulled towards 0 where the condition has many dimensions.
+    Raw: negative by chance under independence, and pulled towards 0 where the condition has many
+    dimensions.
     """
     check(len(child), neighbours=neighbours)
     x, p = sides(child, parent, child_groups, parent_groups)

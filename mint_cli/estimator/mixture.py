@@ -21,10 +21,16 @@ from mint_cli.protocol import Estimate, checked_by
 
 log = logging.getLogger(__name__)
 
-DIVISORS = {"upper": 2.0, "lower": 8.0, "left_out": 2.0}  # of a squared distance, times the variance
+DIVISORS = {
+    "upper": 2.0,
+    "lower": 8.0,
+    "left_out": 2.0,
+}  # of a squared distance, times the variance
 PAIRS = 2**20  # distances held at once
 LOOKED_AT = 1000  # most samples that a bandwidth is chosen by
-ALONE = 1e-6  # what all other kernels add up to, beside 1 of its own, where a sample sees only itself
+ALONE = (
+    1e-6  # what all other kernels add up to, beside 1 of its own, where a sample sees only itself
+)
 SHARES = [2.0**-k for k in range(-4, 17)]  # variances tried, times the mean squared distance
 
 
@@ -52,9 +58,9 @@ def mixture(
 
     Every sample is the centre of a Gaussian of standard deviation ``bandwidth``.  ``form`` is the
     pairwise bound that both entropies are estimated by, ``upper`` or ``lower``; they bound the
-    information itself where each class is one kernel.  ``left_out`` leaves a sample's own kernel out
-    of both, so that in the mean it is no more than the information.  A ``bandwidth`` of None is the
-    one by which the other samples foretell a sample's class best.
+    information itself where each class is one kernel.  ``left_out`` leaves a sample's own kernel
+    out of both, so that in the mean it is no more than the information.  A ``bandwidth`` of None is
+    the one by which the other samples foretell a sample's class best.
     """
     check(len(child), bandwidth=bandwidth, form=form)
     x, labels = labelled(child, parent, child_groups)
@@ -63,7 +69,8 @@ def mixture(
     found = from_classes(estimate, x, labels, rng)
     if max(alone) > 0.5:
         log.warning(
-            "up to %.0f %% of the samples see no kernel but their own: scores are the entropy of the "
+            "up to %.0f %% of the samples see no kernel but their own: scores are the "
+            "entropy of the "
             "classes there; raise the bandwidth",
             100 * max(alone),
         )
@@ -76,14 +83,18 @@ mixture.of_classes = True  # its parent is the class
 def information(
     x: Tensor, labels: Tensor, bandwidth: float | None, form: str, alone: list[float]
 ) -> float:
-    """Information of features (n, d) and classes (n,), nats; to ``alone`` the share of lonely samples is added."""
+    """Information of features (n, d) and classes (n,), nats; to ``alone`` the share of lonely
+    samples is added.
+    """
     variance = chosen(x, labels) if bandwidth is None else bandwidth**2
     if variance == 0:  # all features are the same
         alone.append(0.0)
         return 0.0
     counts, total, lonely = torch.bincount(labels).double(), 0.0, 0
     for rows, distances in blocks(x):
-        own, every, others = sums(distances, labels, rows, DIVISORS[form] * variance, form == "left_out")
+        own, every, others = sums(
+            distances, labels, rows, DIVISORS[form] * variance, form == "left_out"
+        )
         total += float((own - every).sum())
         lonely += int((others < ALONE).sum())
     alone.append(0.0 if form == "left_out" else lonely / len(x))
@@ -93,7 +104,9 @@ def information(
 def sums(
     distances: Tensor, labels: Tensor, rows: Tensor, divisor: float, left_out: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of every row the log of its kernels' sum over its own class and over all, and what others add up to."""
+    """Of every row the log of its kernels' sum over its own class and over all, and what others add
+    up to.
+    """
     here = torch.arange(len(rows))
     exponent = distances / -divisor
     others = exponent.clone()
@@ -104,7 +117,9 @@ def sums(
 
 
 def chosen(x: Tensor, labels: Tensor) -> float:
-    """The variance by which other samples foretell a sample's class best; 0.0 where nothing varies."""
+    """The variance by which other samples foretell a sample's class best; 0.0 where nothing
+    varies.
+    """
     some = labels.argsort(stable=True)[:: -(-len(x) // LOOKED_AT)]  # of every class alike
     x, labels = x[some], labels[some]
     mean = 2 * float(x.var(0, correction=0).sum())

@@ -1,4 +1,6 @@
-"""MINT's blocks: the connections between a group of output and a group of input channels (arXiv 2003.08472)."""
+"""MINT's blocks: the connections between a group of output and a group of input channels (arXiv
+2003.08472).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ Groups = int | dict[str, int | None] | None
 def blocks(
     network: Recorded, layers: dict[str, Layer], /, *, child_groups: Groups, parent_groups: Groups
 ) -> dict[str, Cells]:
-    """One site a layer, cells of shape (child groups, parent groups); with a group a channel, single kernels.
+    """One site a layer, cells of shape (child groups, parent groups); with a group a channel,
+    single kernels.
 
     Child groups cut a layer's output channels, parent groups its input channels: a number for all
     layers, a mapping with ``default`` and names of layers, or None for every channel by itself.

@@ -32,7 +32,9 @@ def filters(network: Recorded, layers: dict[str, Layer], /, *, residual: bool) -
     fixed = fixed_makers(coupled, modules, layers, residual)
     groups = components(coupled, fixed)
     if not groups:
-        reason = "; ".join(f"{maker or 'the images'}: {why}" for maker, why in list(fixed.items())[:3])
+        reason = "; ".join(
+            f"{maker or 'the images'}: {why}" for maker, why in list(fixed.items())[:3]
+        )
         raise SettingError("skip", "leaves no channel that can go as a whole", hint=reason)
     sites = {site: own for site, own in by_site(groups).items() if not reads_itself(own, coupled)}
     if not sites:
@@ -135,7 +137,9 @@ def by_site(groups: list[list[Channel]]) -> dict[str, list[list[Channel]]]:
 
 
 def reads_itself(groups: list[list[Channel]], coupled: Couplings) -> bool:
-    """Whether a layer of the site makes channels and reads them: its weights would be of two cells."""
+    """Whether a layer of the site makes channels and reads them: its weights would be of
+    two cells.
+    """
     makers = {maker for own in groups for maker, _ in own}
     return any(place in makers for maker in makers for place in coupled.arrivals[maker])
 
@@ -175,7 +179,9 @@ def label_rows(labels: Tensors, name: str, module: nn.Module, rows: Tensor) -> N
 
 
 def label_place(labels: Tensors, name: str, module: nn.Module, entering: Tensor) -> None:
-    """Label what a module holds for every channel that enters it: columns of a reader, entries of a norm."""
+    """Label what a module holds for every channel that enters it: columns of a reader, entries of a
+    norm.
+    """
     if depthwise(module):
         times = module.out_channels // len(entering)
         label_rows(labels, name, module, entering.repeat_interleave(times))

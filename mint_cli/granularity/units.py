@@ -20,10 +20,10 @@ UNSHORTENED = "no shortcut goes past it"
 def units(network: Recorded, layers: dict[str, Layer], /, *, stages: bool) -> dict[str, Cells]:
     """A cell a residual or dense unit, in the order of the pass: all parameters of its branch.
 
-    One site; with ``stages`` one for all units whose outputs have the same shape.  What a dense unit
-    makes is read by later layers, whose columns and entries of norms for it go with it.  What cannot
-    go is named: units that are skipped, shared or not silent, and layers outside of units.  Raises
-    SettingError where no unit can go.
+    One site; with ``stages`` one for all units whose outputs have the same shape.  What a dense
+    unit makes is read by later layers, whose columns and entries of norms for it go with it.  What
+    cannot go is named: units that are skipped, shared or not silent, and layers outside of units.
+    Raises SettingError where no unit can go.
     """
     found = un.find(network.model, network.pixels)
     dense = [unit for unit in found.units if unit.kind == un.DENSE]
@@ -31,7 +31,12 @@ def units(network: Recorded, layers: dict[str, Layer], /, *, stages: bool) -> di
     if dense:
         places, unknown = un.arrivals(network.model, network.pixels, dense)
     modules = dict(network.model.named_modules())
-    odd = {dense[i]: p for p, at in places.items() if unreadable(modules[p]) for i in at[at >= 0].tolist()}
+    odd = {
+        dense[i]: p
+        for p, at in places.items()
+        if unreadable(modules[p])
+        for i in at[at >= 0].tolist()
+    }
     fixed, chosen = dict(found.fixed), []
     for unit in found.units:
         skipped = [name for name in unit.layers if name not in layers]
@@ -54,7 +59,9 @@ def units(network: Recorded, layers: dict[str, Layer], /, *, stages: bool) -> di
         shapes = dict.fromkeys(unit.shape for unit in chosen)
         sites = {f"units{i}": [u for u in chosen if u.shape == s] for i, s in enumerate(shapes, 1)}
     solved = solvable(chosen, network.model, layers)
-    made = {place: [dense[i] if i >= 0 else None for i in at.tolist()] for place, at in places.items()}
+    made = {
+        place: [dense[i] if i >= 0 else None for i in at.tolist()] for place, at in places.items()
+    }
     return {site: cells_of(own, network.model, fixed, solved, made) for site, own in sites.items()}
 
 
@@ -89,7 +96,9 @@ def cells_of(
 
 
 def solvable(units: list[un.Unit], model: nn.Module, layers: dict[str, Layer]) -> Tensors:
-    """Labels −1 of all layers from the first unit on: what passes them changes with units before."""
+    """Labels −1 of all layers from the first unit on: what passes them changes with units
+    before.
+    """
     names = list(layers)
     after = names[min(names.index(unit.layers[0]) for unit in units) :]
     weights = {layers[n].weight: layers[n].shape[:2] for n in after if not layers[n].blind}

@@ -9,9 +9,12 @@ from mint_cli.protocol import Cells, Layer
 
 
 def weights(network: Recorded, layers: dict[str, Layer], /) -> dict[str, Cells]:
-    """One site a layer; a cell is one weight, and the cells have the shape of the layer's weight."""
+    """One site a layer; a cell is one weight, and the cells have the shape of the layer's
+    weight.
+    """
     return {
-        name: Cells(layer.shape, {layer.weight: numbered(layer.shape)}) for name, layer in layers.items()
+        name: Cells(layer.shape, {layer.weight: numbered(layer.shape)})
+        for name, layer in layers.items()
     }
 
 

@@ -1,1 +1,3 @@
-"""Inner loops for CPU (numba) and GPU (Triton) behind one function each: spanning trees, distances, neighbours."""
+"""Inner loops for CPU (numba) and GPU (Triton) behind one function each: spanning trees, distances,
+neighbours.
+"""

@@ -22,7 +22,9 @@ use_threads(torch.get_num_threads())
 
 @njit(cache=True)
 def _four_more(distance, row, child, k, v, lo):
-    """``row`` plus the squared distance to vertex ``v`` over four rows of ``child``, added one after the other, from vertex ``lo`` on."""
+    """``row`` plus the squared distance to vertex ``v`` over four rows of ``child``, added one
+    after the other, from vertex ``lo`` on.
+    """
     hi = lo + distance.size
     a, b, c, d = child[k, lo:hi], child[k + 1, lo:hi], child[k + 2, lo:hi], child[k + 3, lo:hi]
     av, bv, cv, dv = child[k, v], child[k + 1, v], child[k + 2, v], child[k + 3, v]
@@ -33,7 +35,9 @@ def _four_more(distance, row, child, k, v, lo):
 
 @njit(cache=True)
 def _one_more(distance, row, child, k, v, lo):
-    """``row`` plus the squared distance to vertex ``v`` over one row of ``child``, from vertex ``lo`` on."""
+    """``row`` plus the squared distance to vertex ``v`` over one row of ``child``, from vertex
+    ``lo`` on.
+    """
     a, av = child[k, lo : lo + distance.size], child[k, v]
     for j in range(distance.size):
         da = a[j] - av
@@ -42,7 +46,9 @@ def _one_more(distance, row, child, k, v, lo):
 
 @njit(cache=True)
 def _distances(distance, row, child, v, lo, drop_zero):
-    """Squared distances of vertex ``v`` to the vertices from ``lo`` on; 0 becomes infinite where ``drop_zero``."""
+    """Squared distances of vertex ``v`` to the vertices from ``lo`` on; 0 becomes infinite where
+    ``drop_zero``.
+    """
     if child.shape[0] == 0:
         distance[:] = row
     for k in range(0, child.shape[0] - 3, 4):
@@ -69,7 +75,9 @@ def _nearest_key(key, tail, bits, v):
 
 @njit(cache=True)
 def _step(base, child, drop_zero, v, name, key, tail, distance, left):
-    """Join vertex ``v`` to the tree and return the lowest key; tiles without a vertex outside the tree are passed over."""
+    """Join vertex ``v`` to the tree and return the lowest key; tiles without a vertex outside the
+    tree are passed over.
+    """
     n, best, tile = key.size, VISITED, 0
     bits = distance.view(np.int32)
     while tile < left.size:
@@ -86,11 +94,12 @@ def _step(base, child, drop_zero, v, name, key, tail, distance, left):
 
 @njit(cache=True)
 def _tree(base, child, names, drop_zero, ends, visits):
-    """Prim's algorithm from vertex 0, which is named 0; ``ends[v]`` becomes the tree vertex that v was joined to, by name.
+    """Prim's algorithm from vertex 0, which is named 0; ``ends[v]`` becomes the tree vertex that v
+    was joined to, by name.
 
-    A key packs distance, vertex and tree end into one integer, so one vectorised minimum finds the nearest vertex and
-    settles ties: smallest distance, then lowest vertex, then lowest tree end.  Non-negative floats order as their bits.
-    ``visits`` becomes the names in the order of joining.
+    A key packs distance, vertex and tree end into one integer, so one vectorised minimum finds the
+    nearest vertex and settles ties: smallest distance, then lowest vertex, then lowest tree end.
+    Non-negative floats order as their bits. ``visits`` becomes the names in the order of joining.
     """
     n = base.shape[0]
     key, tail, place = np.full(n, VISITED), names << VERTEX_BITS, np.empty(n, np.int64)
@@ -111,14 +120,23 @@ def _tree(base, child, names, drop_zero, ends, visits):
 
 @njit(parallel=True, cache=True)
 def spanning_trees(base, child, starts, drop_zero, names):
-    """Trees of every child group on one parent part ``base`` float32 (n, n): int32 (groups, n), entry 0 unused.
+    """Trees of every child group on one parent part ``base`` float32 (n, n): int32 (groups, n),
+    entry 0 unused.
 
-    ``names`` int64 (n,) numbers the vertices, the first 0: ties and results go by name, whatever the order of the rows.
+    ``names`` int64 (n,) numbers the vertices, the first 0: ties and results go by name, whatever
+    the order of the rows.
     """
     groups = starts.size - 1
     ends = np.zeros((groups, base.shape[0]), np.int32)
     for c in prange(groups):
-        _tree(base, child[starts[c] : starts[c + 1]], names, drop_zero, ends[c], np.empty(base.shape[0], np.int64))
+        _tree(
+            base,
+            child[starts[c] : starts[c + 1]],
+            names,
+            drop_zero,
+            ends[c],
+            np.empty(base.shape[0], np.int64),
+        )
     return ends
 
 
@@ -133,9 +151,11 @@ def visiting_order(base):
 
 @njit(parallel=True, cache=True)
 def joint_part(full, parent, swapped, own_weight, rest_weight, out):
-    """Weighted squared distances of (own block as swapped, rest): ``full`` less the block's own, plus the swapped block's.
+    """Weighted squared distances of (own block as swapped, rest): ``full`` less the block's own,
+    plus the swapped block's.
 
-    ``full`` float64 (n, n) over all columns, the blocks float64 (dimensions, n) on the grid, ``out`` float32 (n, n).
+    ``full`` float64 (n, n) over all columns, the blocks float64 (dimensions, n) on the grid,
+    ``out`` float32 (n, n).
     """
     n = full.shape[0]
     for i in prange(n):
@@ -152,7 +172,9 @@ def joint_part(full, parent, swapped, own_weight, rest_weight, out):
 
 @njit(cache=True)
 def _own_nearest(full, rows, donors, once, out):
-    """Donor nearest to each row outside one block; ``rows`` and ``donors`` (dimensions, n) hold the block."""
+    """Donor nearest to each row outside one block; ``rows`` and ``donors`` (dimensions, n) hold the
+    block.
+    """
     rest = np.empty(full.shape[1])
     given = np.zeros(full.shape[1])  # infinite where a donor is gone
     for i in range(out.size):
@@ -182,10 +204,14 @@ def _first_lowest(values, start):
 
 @njit(parallel=True, cache=True)
 def nearest_outside(full, rows, donors, starts, once):
-    """Donors outside each group's block: int64 (groups, rows); see ``mint_cli.kernel.tree.nearest_outside``."""
+    """Donors outside each group's block: int64 (groups, rows); see
+    ``mint_cli.kernel.tree.nearest_outside``.
+    """
     out = np.empty((starts.size - 1, full.shape[0]), np.int64)
     for g in prange(starts.size - 1):
-        _own_nearest(full, rows[starts[g] : starts[g + 1]], donors[starts[g] : starts[g + 1]], once, out[g])
+        _own_nearest(
+            full, rows[starts[g] : starts[g + 1]], donors[starts[g] : starts[g + 1]], once, out[g]
+        )
     return out
 
 
@@ -194,7 +220,9 @@ ROW_CHUNKS = 64  # sums over rows are added chunk by chunk, so that threads do n
 
 @njit(cache=True)
 def _group_gaps(values, starts, i, out):
-    """Largest absolute gap to sample ``i`` over every group's rows of ``values`` (channels, n): (groups, n)."""
+    """Largest absolute gap to sample ``i`` over every group's rows of ``values`` (channels, n):
+    (groups, n).
+    """
     for g in range(starts.size - 1):
         out[g] = 0
         for k in range(starts[g], starts[g + 1]):
@@ -205,7 +233,9 @@ def _group_gaps(values, starts, i, out):
 
 @njit(cache=True)
 def _two_largest(gaps, top, owner, second):
-    """Largest gap over all groups, the group it belongs to, and the largest over the other groups."""
+    """Largest gap over all groups, the group it belongs to, and the largest over the other
+    groups.
+    """
     top[:], second[:], owner[:] = -1, 0, -1
     for g in range(gaps.shape[0]):
         for j in range(top.size):
@@ -232,7 +262,9 @@ def _kth_smallest(row, skip, nearest):
 
 @njit(cache=True)
 def _row_term(x, yz, z, joint, i, nearest, psi):
-    """One sample's term of the estimate; with k duplicates and more, the duplicates are counted (Mesner and Shalizi 2019)."""
+    """One sample's term of the estimate; with k duplicates and more, the duplicates are counted
+    (Mesner and Shalizi 2019).
+    """
     for j in range(x.size):
         joint[j] = max(x[j], yz[j])
     reach = _kth_smallest(joint, i, nearest)
@@ -242,7 +274,9 @@ def _row_term(x, yz, z, joint, i, nearest, psi):
             in_xz += max(x[j], z[j]) < reach
             in_yz += yz[j] < reach
             in_z += z[j] < reach
-        return psi[nearest.size] - psi[in_xz] - psi[in_yz] + psi[in_z]  # the sample itself is the + 1 of the formula
+        return (
+            psi[nearest.size] - psi[in_xz] - psi[in_yz] + psi[in_z]
+        )  # the sample itself is the + 1 of the formula
     for j in range(x.size):
         in_xz += max(x[j], z[j]) == 0
         in_yz += yz[j] == 0
@@ -253,9 +287,11 @@ def _row_term(x, yz, z, joint, i, nearest, psi):
 
 @njit(parallel=True, cache=True)
 def neighbour_information(child, child_starts, parent, parent_starts, k, psi):
-    """Frenzel–Pompe information in nats of every pair, float64 (child groups, parent groups), largest-gap norm.
+    """Frenzel–Pompe information in nats of every pair, float64 (child groups, parent groups),
+    largest-gap norm.
 
-    ``child`` and ``parent`` float32 (channels, n); ``psi[m]`` is the digamma function at m, for m up to n.
+    ``child`` and ``parent`` float32 (channels, n); ``psi[m]`` is the digamma function at m, for m
+    up to n.
     """
     n, children, parents = child.shape[1], child_starts.size - 1, parent_starts.size - 1
     sums = np.zeros((ROW_CHUNKS, children, parents))

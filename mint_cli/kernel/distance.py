@@ -1,8 +1,9 @@
 """Squared distances that no order of summation, block decomposition or device can change.
 
-Values are rounded once to a grid so fine that it keeps 20 to 26 bits of the widest channel's range, and so coarse that
-every sum of squares is an integer below 2^53.  Float64 then adds, subtracts and multiplies them exactly: a distance
-without one block is the full distance less the block's, equal distances are equal, and duplicates are at distance 0.
+Values are rounded once to a grid so fine that it keeps 20 to 26 bits of the widest channel's range,
+and so coarse that every sum of squares is an integer below 2^53.  Float64 then adds, subtracts and
+multiplies them exactly: a distance without one block is the full distance less the block's, equal
+distances are equal, and duplicates are at distance 0.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from torch import Tensor
 
 
 def grid(values: Tensor) -> tuple[Tensor, float]:
-    """Round float64 (n, channels) to whole multiples of a power of two: the multiples as float64, and the step."""
+    """Round float64 (n, channels) to whole multiples of a power of two: the multiples as float64,
+    and the step.
+    """
     low, high = values.amin(0), values.amax(0)
     reach = float((high - low).max()) / 2
     if reach == 0:

@@ -14,7 +14,9 @@ VISITED = tl.constexpr(2**63 - 1)
 
 @triton.jit
 def _prim(base, child, starts, ends, n, BLOCK: tl.constexpr, DROP_ZERO: tl.constexpr):
-    """One tree: program (child group, parent); keys, order of sums and ties as in ``mint_cli.kernel.cpu._tree``."""
+    """One tree: program (child group, parent); keys, order of sums and ties as in
+    ``mint_cli.kernel.cpu._tree``.
+    """
     group, part = tl.program_id(0), tl.program_id(1)
     base += part.to(tl.int64) * n * n
     ends += (part * tl.num_programs(0) + group).to(tl.int64) * n
@@ -41,19 +43,36 @@ def _prim(base, child, starts, ends, n, BLOCK: tl.constexpr, DROP_ZERO: tl.const
 
 
 def spanning_trees(base: Tensor, child: Tensor, starts: Tensor, drop_zero: bool) -> Tensor:
-    """Trees of every child group on every parent part ``base`` (parents, n, n): int32 (parents, groups, n)."""
+    """Trees of every child group on every parent part ``base`` (parents, n, n): int32 (parents,
+    groups, n).
+    """
     parents, n, _ = base.shape
     groups = len(starts) - 1
     ends = torch.zeros(parents, groups, n, dtype=torch.int32, device=base.device)
     block = triton.next_power_of_2(n)
     # Without fused multiply-add every distance has the bits of the CPU's.
     _prim[(groups, parents)](
-        base, child, starts, ends, n, BLOCK=block, DROP_ZERO=drop_zero, num_warps=min(16, max(1, block // 256)), enable_fp_fusion=False
+        base,
+        child,
+        starts,
+        ends,
+        n,
+        BLOCK=block,
+        DROP_ZERO=drop_zero,
+        num_warps=min(16, max(1, block // 256)),
+        enable_fp_fusion=False,
     )
     return ends
 
 
-def joint_part(full: Tensor, parent: Tensor, swapped: Tensor, own_weight: float, rest_weight: float, out: Tensor) -> None:
+def joint_part(
+    full: Tensor,
+    parent: Tensor,
+    swapped: Tensor,
+    own_weight: float,
+    rest_weight: float,
+    out: Tensor,
+) -> None:
     """As ``mint_cli.kernel.cpu.joint_part``; the blocks are (dimensions, n)."""
     rest = full - squares(parent.T, parent.T)
     out.copy_(rest_weight * rest + own_weight * squares(swapped.T, swapped.T))
@@ -61,7 +80,9 @@ def joint_part(full: Tensor, parent: Tensor, swapped: Tensor, own_weight: float,
 
 @triton.jit
 def _donate(full, rows, donors, starts, out, n, m, BLOCK: tl.constexpr, ONCE: tl.constexpr):
-    """Donors of one group, row after row, as ``mint_cli.kernel.cpu._own_nearest``; all sums are exact integers."""
+    """Donors of one group, row after row, as ``mint_cli.kernel.cpu._own_nearest``; all sums are
+    exact integers.
+    """
     group = tl.program_id(0)
     out += group.to(tl.int64) * n
     first, last = tl.load(starts + group), tl.load(starts + group + 1)
@@ -81,10 +102,26 @@ def _donate(full, rows, donors, starts, out, n, m, BLOCK: tl.constexpr, ONCE: tl
         full += m
 
 
-def nearest_outside(full: Tensor, rows: Tensor, donors: Tensor, starts: Tensor, once: bool) -> Tensor:
-    """Donors outside each group's block: int64 (groups, rows); see ``mint_cli.kernel.tree.nearest_outside``."""
+def nearest_outside(
+    full: Tensor, rows: Tensor, donors: Tensor, starts: Tensor, once: bool
+) -> Tensor:
+    """Donors outside each group's block: int64 (groups, rows); see
+    ``mint_cli.kernel.tree.nearest_outside``.
+    """
     n, m = full.shape
     out = torch.empty(len(starts) - 1, n, dtype=torch.int64, device=full.device)
     block = triton.next_power_of_2(m)
-    _donate[(len(out),)](full, rows, donors, starts, out, n, m, BLOCK=block, ONCE=once, num_warps=8, enable_fp_fusion=False)
+    _donate[(len(out),)](
+        full,
+        rows,
+        donors,
+        starts,
+        out,
+        n,
+        m,
+        BLOCK=block,
+        ONCE=once,
+        num_warps=8,
+        enable_fp_fusion=False,
+    )
     return out

@@ -22,7 +22,9 @@ def labelled(child: Tensor, parent: Tensor, child_groups: Tensor) -> tuple[Side,
     number, and for fewer than two classes or four samples of one.
     """
     if len(child) != len(parent):
-        raise DataError(f"features and classes must be the same samples, not {len(child)} and {len(parent)}")
+        raise DataError(
+            f"features and classes must be the same samples, not {len(child)} and {len(parent)}"
+        )
     numbers = parent.flatten().cpu()
     if parent.shape != (len(parent), 1) or not bool((numbers == numbers.round()).all()):
         raise DataError("information with the class needs one column of class numbers")
@@ -39,11 +41,15 @@ def labelled(child: Tensor, parent: Tensor, child_groups: Tensor) -> tuple[Side,
 def from_classes(
     estimate: Callable[[Tensor, Tensor], float], x: Side, labels: Tensor, rng: np.random.Generator
 ) -> Estimate:
-    """Estimate of every group from all rows, (groups, 1); each half sees a random half of every class."""
+    """Estimate of every group from all rows, (groups, 1); each half sees a random half of every
+    class.
+    """
     parts: list[list[Tensor]] = [[], []]
     for label in range(int(labels.max()) + 1):
         own = (labels == label).nonzero()[:, 0]
-        for half, part in zip(parts, own[torch.from_numpy(rng.permutation(len(own)))].chunk(2), strict=True):
+        for half, part in zip(
+            parts, own[torch.from_numpy(rng.permutation(len(own)))].chunk(2), strict=True
+        ):
             half.append(part)
 
     def table(rows: Tensor) -> Tensor:

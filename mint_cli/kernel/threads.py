@@ -13,8 +13,8 @@ from numba import config, set_num_threads
 def as_many_as_torch() -> Iterator[None]:
     """Within it numba's loops run on as many threads as torch has, or as numba was started with.
 
-    The first such loop raises the number that OpenMP gives to torch, too; sums depend on it, and the
-    key of a result names it, so it is put back.
+    The first such loop raises the number that OpenMP gives to torch, too; sums depend on it, and
+    the key of a result names it, so it is put back.
     """
     threads = torch.get_num_threads()
     set_num_threads(min(threads, config.NUMBA_NUM_THREADS))

@@ -1,4 +1,6 @@
-"""VGG16 for small images, as in MINT: 13 convolutions with batch norm, then linear 512 → 512 with batch norm, then linear → classes."""
+"""VGG16 for small images, as in MINT: 13 convolutions with batch norm, then linear 512 → 512 with
+batch norm, then linear → classes.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ POOLED = (2, 4, 7, 10, 13)  # convolutions followed by 2×2 max pooling
 
 
 class VGG16(nn.Module):
-    """Layers conv1 … conv13, linear1 and linear3 in the order of definition; bn14 follows linear1."""
+    """Layers conv1 … conv13, linear1 and linear3 in the order of definition; bn14 follows
+    linear1.
+    """
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
@@ -32,7 +36,9 @@ class VGG16(nn.Module):
 
 
 def vgg16(shape: tuple[int, ...], classes: int, /) -> nn.Module:
-    """VGG16 for images of ``shape`` (channels, 32, 32): 14,977,728 convolution and linear weights with 3 channels and 10 classes."""
+    """VGG16 for images of ``shape`` (channels, 32, 32): 14,977,728 convolution and linear weights
+    with 3 channels and 10 classes.
+    """
     channels, height, width = shape
     if not (32 <= height < 64 and 32 <= width < 64):  # five poolings leave one pixel
         raise DataError(f"model=vgg16 needs images of 32×32 to 63×63 pixels, not {height}×{width}")

@@ -1,4 +1,6 @@
-"""Arithmetic of cells: sums over them, masks from them, and the rectangles they are in a layer's weight."""
+"""Arithmetic of cells: sums over them, masks from them, and the rectangles they are in a layer's
+weight.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from mint_cli.protocol import Cells, Kept, Masks, Tensors
 
 
 def summed(cells: Cells, values: Tensors) -> Tensor:
-    """Sum over every cell of ``values``, a tensor per parameter (others count nothing): float64, the cells' shape."""
+    """Sum over every cell of ``values``, a tensor per parameter (others count nothing): float64,
+    the cells' shape.
+    """
     total = torch.zeros(prod(cells.shape), dtype=torch.float64)
     for name, labels in cells.labels.items():
         if name in values:
@@ -26,7 +30,11 @@ def summed(cells: Cells, values: Tensors) -> Tensor:
 
 def sizes(cells: Cells, parameters: Tensors, counted: Collection[str]) -> Tensor:
     """Elements of the ``counted`` parameters that belong to every cell, int64, the cells' shape."""
-    ones = {name: torch.ones(()).expand(parameters[name].shape) for name in cells.labels if name in counted}
+    ones = {
+        name: torch.ones(()).expand(parameters[name].shape)
+        for name in cells.labels
+        if name in counted
+    }
     return summed(cells, ones).long()
 
 
@@ -39,7 +47,9 @@ def masks_of(cells: dict[str, Cells], kept: Kept) -> Masks:
     """Masks of parameters: an element stays if every cell that it belongs to does."""
     masks: Masks = {}
     for site, own in cells.items():
-        stays = torch.cat([kept[site].flatten().cpu(), torch.ones(1, dtype=torch.bool)])  # label −1 is the last
+        stays = torch.cat(
+            [kept[site].flatten().cpu(), torch.ones(1, dtype=torch.bool)]
+        )  # label −1 is the last
         for name, labels in (*own.labels.items(), *own.reads.items()):
             masks[name] = both(masks.get(name), looked_up(stays, labels))
     return masks
@@ -65,17 +75,20 @@ def gone(cells: dict[str, Cells], masks: Masks, counted: Collection[str]) -> Kep
     """Cells of which the masks have left no element of the ``counted`` parameters, True = gone."""
     found = {}
     for site, own in cells.items():
-        every = {n: torch.ones_like(m, dtype=torch.bool) for n, m in own.labels.items() if n in counted}
+        every = {
+            n: torch.ones_like(m, dtype=torch.bool) for n, m in own.labels.items() if n in counted
+        }
         left = summed(own, {n: both(masks.get(n), m) for n, m in every.items()})
         found[site] = (left == 0) & (summed(own, every) > 0)
     return found
 
 
 def rectangles(cells: Cells, weight: str, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Child group of each output (out,) and parent of each column of the flat weight (in × kernel,), int64.
+    """Child group of each output (out,) and parent of each column of the flat weight (in ×
+    kernel,), int64.
 
-    With cells of shape (c, …) an element's label is child · (cells per child) + parent; cells of one
-    axis are judged by one child group, all outputs that read them.  Raises SettingError where a
+    With cells of shape (c, …) an element's label is child · (cells per child) + parent; cells of
+    one axis are judged by one child group, all outputs that read them.  Raises SettingError where a
     layer's cells are not all the pairs of a child and a parent.
     """
     labels = cells.labels[weight]
@@ -83,20 +96,28 @@ def rectangles(cells: Cells, weight: str, shape: tuple[int, ...]) -> tuple[Tenso
     parents = prod(cells.shape[1:]) if len(cells.shape) > 1 else prod(cells.shape)
     child, parent = flat[:, 0].long() // parents, flat[0].long() % parents
     if not torch.equal(child[:, None] * parents + parent[None, :], flat.long()):
-        raise SettingError("granularity", f"must cut the weight of {weight} into pairs of outputs and inputs")
+        raise SettingError(
+            "granularity", f"must cut the weight of {weight} into pairs of outputs and inputs"
+        )
     return child, parent
 
 
 def only_weight(cells: Cells) -> str:
-    """The one parameter that the cells of a layer are of; SettingError for cells that span layers."""
+    """The one parameter that the cells of a layer are of; SettingError for cells that span
+    layers.
+    """
     if len(cells.labels) != 1:
         several = ", ".join(list(cells.labels)[:3]) + (", …" if len(cells.labels) > 3 else "")
-        raise SettingError("granularity", f"must have cells of one layer here, these span {several}")
+        raise SettingError(
+            "granularity", f"must have cells of one layer here, these span {several}"
+        )
     return next(iter(cells.labels))
 
 
 def is_coupled(cells: Cells) -> bool:
-    """Whether the cells are channels of a coupled set of layers, not parts of one layer's weight."""
+    """Whether the cells are channels of a coupled set of layers, not parts of one layer's
+    weight.
+    """
     return len(cells.shape) == 1
 
 
@@ -126,9 +147,15 @@ def all_readers(cells: Cells) -> dict[str, Tensor]:
 
 
 def parameters_of(model: nn.Module, cells: Cells) -> Tensors:
-    """The weights that the cells are of, by name: parameters of two and more axes, no biases and no norms."""
+    """The weights that the cells are of, by name: parameters of two and more axes, no biases and no
+    norms.
+    """
     parameters = dict(model.named_parameters())
-    return {name: parameters[name] for name in cells.labels if name in parameters and parameters[name].ndim > 1}
+    return {
+        name: parameters[name]
+        for name in cells.labels
+        if name in parameters and parameters[name].ndim > 1
+    }
 
 
 def total(cells: Cells, parameters: Tensors) -> Tensor:

@@ -1,4 +1,6 @@
-"""What a network costs: parameters, multiply-accumulates, bytes; whole and without some channels."""
+"""What a network costs: parameters, multiply-accumulates, bytes; whole and without some
+channels.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def macs(model: nn.Module, pixels: tuple[int, ...]) -> int:
 
 
 def layer_macs(layers: dict[str, Layer], elements: dict[str, int]) -> int:
-    """Multiply-accumulates of convolutions and linear layers whose weights have so many elements."""
+    """Multiply-accumulates of convolutions and linear layers whose weights have so many
+    elements.
+    """
     return sum(layer.positions * layer.calls * elements[layer.weight] for layer in layers.values())
 
 
@@ -128,7 +132,9 @@ def in_turn(
 def latency(
     models: dict[str, nn.Module], pixels: tuple[int, ...], batch: int, repeats: int, enough: float
 ) -> dict[str, dict[str, float]]:
-    """Median milliseconds of a pass over ``batch`` images, quartiles, and passes, of every network."""
+    """Median milliseconds of a pass over ``batch`` images, quartiles, and passes, of every
+    network.
+    """
     x = torch.zeros(batch, *pixels, device=device_of(next(iter(models.values()))))
     x = x.contiguous(memory_format=torch.channels_last)
     levels = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)

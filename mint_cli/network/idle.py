@@ -21,10 +21,11 @@ def settled(
     """A network of the same function, and which channels of it still carry something.
 
     ``cells`` are all channels (granularity ``filters``, residual).  A channel carries nothing if no
-    weight that reads it is left; or if none that makes it is, and the constant that it then is can be
-    moved into the biases of its readers exactly: it is 0, or they read it without padding.  What only
-    such channels were made of carries nothing in its turn.  ``x`` are images (n, c, h, w), on which
-    the constants are seen.  Layers keep a channel at least, but for those that may become ``empty``.
+    weight that reads it is left; or if none that makes it is, and the constant that it then is can
+    be moved into the biases of its readers exactly: it is 0, or they read it without padding.  What
+    only such channels were made of carries nothing in its turn.  ``x`` are images (n, c, h, w), on
+    which the constants are seen.  Layers keep a channel at least, but for those that may become
+    ``empty``.
     """
     model = deepcopy(model)
     kept = {site: torch.ones(own.shape, dtype=torch.bool) for site, own in cells.items()}
@@ -66,7 +67,9 @@ def idle(
     movable &= ~spared
     if movable.any():
         for name, at in reads.items():
-            moved = torch.cat([movable, torch.zeros(1, dtype=torch.bool)])[at] & (seen[name][0] != 0)
+            moved = torch.cat([movable, torch.zeros(1, dtype=torch.bool)])[at] & (
+                seen[name][0] != 0
+            )
             if moved.any():
                 move(modules[name], moved, seen[name][0])
     return (unread | movable) & ~spared
@@ -85,7 +88,9 @@ def last(kept: Tensor, going: Tensor, makes: dict[str, Tensor]) -> Tensor:
 def sides(
     cells: Cells, modules: dict[str, nn.Module]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Layers that read the cells, with the cell of every input; makers, with that of every output."""
+    """Layers that read the cells, with the cell of every input; makers, with that of every
+    output.
+    """
     reads, makes = {}, {}
     for name, labels in cells.labels.items():
         module, _, kind = name.rpartition(".")
@@ -117,7 +122,9 @@ def takes(module: nn.Module) -> bool:
 
 
 def constants(model: nn.Module, names: list[str], x: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """Of every input channel of the named layers its value on ``x``, and whether it is the same everywhere."""
+    """Of every input channel of the named layers its value on ``x``, and whether it is the same
+    everywhere.
+    """
     seen: dict[str, tuple[Tensor, Tensor]] = {}
 
     def note(name: str):

@@ -1,4 +1,6 @@
-"""The layers of a network: what they are, what can be pruned, how masks are laid on their weights."""
+"""The layers of a network: what they are, what can be pruned, how masks are laid on their
+weights.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ def batch_norms(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def weight_counts(model: nn.Module) -> dict[str, int]:
-    """Weights (no biases) by parameter: of convolutions and linear layers of every kind, and other matrices.
+    """Weights (no biases) by parameter: of convolutions and linear layers of every kind, and other
+    matrices.
 
     Other matrices are parameters of two or more axes longer than 1, as an attention's projections;
     a parameter that several layers share counts once.
@@ -56,7 +59,9 @@ def record(model: nn.Module, pixels: tuple[int, ...]) -> dict[str, Layer]:
     layers = {}
     for name in (*seen, *(name for name in modules if name not in seen)):
         m, calls = modules[name], seen.get(name, [])
-        aligned = all(entering[0] == n for n, one in passes.items() for entering, _ in one.get(name, []))
+        aligned = all(
+            entering[0] == n for n, one in passes.items() for entering, _ in one.get(name, [])
+        )
         layers[name] = Layer(
             name,
             type(m).__name__,
@@ -70,7 +75,9 @@ def record(model: nn.Module, pixels: tuple[int, ...]) -> dict[str, Layer]:
 
 
 def passed(model: nn.Module, images: Tensor) -> dict[str, list[tuple[torch.Size, torch.Size]]]:
-    """Shapes of what enters and leaves each layer in one pass, call by call, layers in order of first calls."""
+    """Shapes of what enters and leaves each layer in one pass, call by call, layers in order of
+    first calls.
+    """
     seen: dict[str, list[tuple[torch.Size, torch.Size]]] = {}
 
     def see(name: str, entering: Tensor, leaving: Tensor) -> None:
@@ -122,13 +129,16 @@ def blindness(module: nn.Module, calls: int, aligned: bool) -> Iterator[str]:
 
 
 def prunable_layers(layers: dict[str, Layer], skip: list[str]) -> dict[str, Layer]:
-    """The layers that may be pruned; ``skip`` names those to leave alone, ``*`` stands for anything.
+    """The layers that may be pruned; ``skip`` names those to leave alone, ``*`` stands for
+    anything.
 
     Raises SettingError for a name that is none, and for layers that cannot be masked.
     """
     for pattern in skip:
         if not any(fnmatchcase(name, pattern) for name in layers):
-            raise SettingError("skip", f"must name layers of the network ({', '.join(layers)})", pattern)
+            raise SettingError(
+                "skip", f"must name layers of the network ({', '.join(layers)})", pattern
+            )
     left = {n: x for n, x in layers.items() if not any(fnmatchcase(n, pattern) for pattern in skip)}
     refuse("skip", {name: layer.refusals for name, layer in left.items()}, "cannot be pruned")
     if not left:
@@ -137,15 +147,21 @@ def prunable_layers(layers: dict[str, Layer], skip: list[str]) -> dict[str, Laye
 
 
 def refuse(setting: str, why: dict[str, tuple[str, ...]], what: str) -> None:
-    """SettingError that names the layers with a reason not to be handled, the first one's reason, and the way out."""
+    """SettingError that names the layers with a reason not to be handled, the first one's reason,
+    and the way out.
+    """
     bad = [name for name, reasons in why.items() if reasons]
     if bad:
         reason = f"layer {bad[0]} {what}: {why[bad[0]][0]}"
         raise SettingError(setting, f"must leave alone {', '.join(bad)}", hint=reason)
 
 
-def normalise_inputs(model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> nn.Module:
-    """Make the network take pixels in [0, 1]; mean and std become its buffers, so they travel with its weights."""
+def normalise_inputs(
+    model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]
+) -> nn.Module:
+    """Make the network take pixels in [0, 1]; mean and std become its buffers, so they travel with
+    its weights.
+    """
     model.register_buffer("input_mean", torch.tensor(mean).view(1, -1, 1, 1))
     model.register_buffer("input_std", torch.tensor(std).view(1, -1, 1, 1))
     model.register_forward_pre_hook(lambda m, args: ((args[0] - m.input_mean) / m.input_std,))
@@ -239,16 +255,22 @@ def differentiated() -> Iterator[None]:
 
 @contextmanager
 def hooked(model: nn.Module, layers: list[str], hook) -> Iterator[None]:
-    """Call ``hook(name, input, output)`` after every pass of each of ``layers``; a result replaces the output.
+    """Call ``hook(name, input, output)`` after every pass of each of ``layers``; a result replaces
+    the output.
 
-    What the hook is given may be changed in place by whatever comes next: it keeps copies or nothing.
+    What the hook is given may be changed in place by whatever comes next: it keeps copies or
+    nothing.
     """
     modules = weighted_layers(model)
 
     def after(name: str):
-        return lambda m, args, settings, output: hook(name, args[0] if args else settings["input"], output)
+        return lambda m, args, settings, output: hook(
+            name, args[0] if args else settings["input"], output
+        )
 
-    handles = [modules[name].register_forward_hook(after(name), with_kwargs=True) for name in layers]
+    handles = [
+        modules[name].register_forward_hook(after(name), with_kwargs=True) for name in layers
+    ]
     try:
         yield
     finally:
@@ -261,7 +283,8 @@ def hooked_before(model: nn.Module, layers: list[str], hook) -> Iterator[None]:
     """Call ``hook(name)`` before every forward pass of each of ``layers``."""
     modules = weighted_layers(model)
     handles = [
-        modules[name].register_forward_pre_hook(lambda m, args, name=name: hook(name)) for name in layers
+        modules[name].register_forward_pre_hook(lambda m, args, name=name: hook(name))
+        for name in layers
     ]
     try:
         yield

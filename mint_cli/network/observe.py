@@ -27,25 +27,33 @@ from mint_cli.protocol import Images, Tensors
 
 
 def outputs_of(module: nn.Module, leaving: Tensor) -> Tensor:
-    """A layer's output as (n, channels, positions): a linear layer's channels come last, a convolution's second."""
+    """A layer's output as (n, channels, positions): a linear layer's channels come last, a
+    convolution's second.
+    """
     if isinstance(module, nn.Linear):
         leaving = leaving.movedim(-1, 1)
     return leaving.flatten(2) if leaving.ndim > 2 else leaving[:, :, None]
 
 
 def patches_of(module: nn.Module, entering: Tensor) -> Tensor:
-    """What each output position is made of, (n, in × kernel, positions), columns as in the flat weight."""
+    """What each output position is made of, (n, in × kernel, positions), columns as in the flat
+    weight.
+    """
     if isinstance(module, nn.Linear):
         return outputs_of(module, entering)
     if module.padding_mode == "zeros" and not isinstance(module.padding, str):
-        return F.unfold(entering, module.kernel_size, module.dilation, module.padding, module.stride)
+        return F.unfold(
+            entering, module.kernel_size, module.dilation, module.padding, module.stride
+        )
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
     padded = F.pad(entering, module._reversed_padding_repeated_twice, mode)
     return F.unfold(padded, module.kernel_size, module.dilation, 0, module.stride)
 
 
 def channel_means(module: nn.Module, activation: Tensor) -> Tensor:
-    """One number per channel and image, the mean over positions: float32 (n, channels), memory of its own."""
+    """One number per channel and image, the mean over positions: float32 (n, channels), memory of
+    its own.
+    """
     return outputs_of(module, activation).float().mean(2)
 
 
@@ -55,10 +63,11 @@ Samples = dict[str, tuple[Tensor, Tensor]]
 def activations(
     model: nn.Module, layers: list[str], images: Images, index: Tensor, batch_size: int = 500
 ) -> Samples:
-    """Each layer's own input (parents) and output (children), averaged over positions: float32 (n, channels).
+    """Each layer's own input (parents) and output (children), averaged over positions: float32 (n,
+    channels).
 
-    Row i of both is the same image, ``index[i]``, without the training transform.  A layer's input is
-    taken where it enters: after normalisation, activation, pooling, addition or concatenation.
+    Row i of both is the same image, ``index[i]``, without the training transform.  A layer's input
+    is taken where it enters: after normalisation, activation, pooling, addition or concatenation.
     """
     modules = weighted_layers(model)
 
@@ -76,7 +85,9 @@ def patches(
     rng: np.random.Generator,
     batch_size: int = 500,
 ) -> Samples:
-    """One random output position an image: the input patch that makes it (n, in × kernel) and the output (n, out)."""
+    """One random output position an image: the input patch that makes it (n, in × kernel) and the
+    output (n, out).
+    """
     modules = weighted_layers(model)
 
     def sample(name: str, entering: Tensor, leaving: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,17 +112,19 @@ def sampled(
         for pixels in im.plains(images, index.split(batch_size)):
             model(pixels.to(device_of(model)))
     return {
-        name: tuple(torch.cat(side) for side in zip(*chunks, strict=True)) for name, chunks in parts.items()
+        name: tuple(torch.cat(side) for side in zip(*chunks, strict=True))
+        for name, chunks in parts.items()
     }
 
 
 def reestimate_batch_norm(
     model: nn.Module, images: Images, count: int, rng: np.random.Generator, batch_size: int = 500
 ) -> None:
-    """Set the statistics of every batch norm to their average over ``count`` images after the training transform.
+    """Set the statistics of every batch norm to their average over ``count`` images after the
+    training transform.
 
-    Any other transform biases them, and costs even a dense network accuracy.  Batches are as equal as
-    can be, because each counts the same.
+    Any other transform biases them, and costs even a dense network accuracy.  Batches are as equal
+    as can be, because each counts the same.
     """
     norms = list(batch_norms(model).values())
     if not norms:
@@ -123,7 +136,9 @@ def reestimate_batch_norm(
         m.train()
     index = torch.from_numpy(rng.permutation(len(images))[:count])
     with torch.no_grad():
-        for pixels in im.augmentations(images, index.tensor_split(-(-len(index) // batch_size)), rng):
+        for pixels in im.augmentations(
+            images, index.tensor_split(-(-len(index) // batch_size)), rng
+        ):
             model(pixels.to(device_of(model)))
     for m, momentum in zip(norms, momenta, strict=True):
         m.momentum = momentum
@@ -135,9 +150,9 @@ def settle_constant_channels(model: nn.Module) -> None:
 
     Of batch norms in training mode; the statistics of others have not been made by it.
 
-    To a training in bfloat16 these were constants (no live inputs), which the norm maps to its bias.
-    Left at about 0, the variance would make the rounding of that constant up to 1/√eps = 316 times as
-    large wherever the network runs in float32.
+    To a training in bfloat16 these were constants (no live inputs), which the norm maps to its
+    bias. Left at about 0, the variance would make the rounding of that constant up to 1/√eps = 316
+    times as large wherever the network runs in float32.
     """
     least = torch.finfo(torch.bfloat16).eps / 2
     for m in filter(lambda m: m.training, batch_norms(model).values()):
@@ -154,8 +169,9 @@ class Stop(Exception):
 class Passage(TorchFunctionMode):
     """One layer in one forward pass: what entered it, what left it, and the first use of that.
 
-    ``norm`` names the batch norm that took the output, if one did; ``added`` is what the output (after
-    that batch norm) was added to, if that was its first use: the shortcut of a residual block.
+    ``norm`` names the batch norm that took the output, if one did; ``added`` is what the output
+    (after that batch norm) was added to, if that was its first use: the shortcut of a residual
+    block.
     """
 
     def __init__(self, model: nn.Module, copied: bool = False) -> None:
@@ -187,7 +203,9 @@ class Passage(TorchFunctionMode):
         if followed is None or all(a is not followed for a in tree_leaves((arguments, settings))):
             return function(*arguments, **settings)
         name = function.__name__.strip("_")
-        if name in ADDITIONS and settings.get("alpha", 1) == 1:  # not done: it may change the shortcut
+        if (
+            name in ADDITIONS and settings.get("alpha", 1) == 1
+        ):  # not done: it may change the shortcut
             others = (a for a in arguments if a is not followed and isinstance(a, Tensor))
             self.added = next((a for a in others if a.shape == followed.shape), None)
             raise Stop
@@ -212,13 +230,15 @@ def norm_scale(model: nn.Module, norm: str | None) -> Tensor | float:
 def passage(
     model: nn.Module, layer: str, x: Tensor, resumed: AbstractContextManager | None = None
 ) -> Passage:
-    """Run images ``x`` (n, c, h, w) as far as the first use of the layer's output: additions are found, not named.
+    """Run images ``x`` (n, c, h, w) as far as the first use of the layer's output: additions are
+    found, not named.
 
     ``resumed`` (a ``Replay``) leaves out what an earlier pass over the same images has computed.
     """
     for copied in (False, True):
         seen = Passage(model, copied)
-        noted = hooked(model, [layer], lambda name, entering, leaving: seen.leave(entering, leaving))  # noqa: B023
+        leave = seen.leave
+        noted = hooked(model, [layer], lambda name, *activations, leave=leave: leave(*activations))
         with noted, suppress(Stop), seen, resumed or nullcontext():
             model(x)
         if not seen.overwritten:
@@ -226,8 +246,11 @@ def passage(
     return seen
 
 
-def jacobians(model: nn.Module, layers: list[str], x: Tensor, generator: torch.Generator) -> Tensors:
-    """How the logits feel each layer's output: ∂ v·logits / ∂ output for one random projection v an image.
+def jacobians(
+    model: nn.Module, layers: list[str], x: Tensor, generator: torch.Generator
+) -> Tensors:
+    """How the logits feel each layer's output: ∂ v·logits / ∂ output for one random projection v an
+    image.
 
     (n, out, positions).  v is normal, minus its mean: what moves all logits together changes no
     decision.  Labels play no part: on a network that fits its training images the gradient of the
@@ -248,7 +271,9 @@ def slopes(model: nn.Module, layers: list[str], x: Tensor, generator: torch.Gene
 
     def follow(name: str, entering: Tensor, leaving: Tensor) -> Tensor:
         outputs[name] = leaving if leaving.requires_grad else leaving.detach().requires_grad_()
-        return outputs[name].clone()  # an activation in place must not change what is differentiated for
+        return outputs[
+            name
+        ].clone()  # an activation in place must not change what is differentiated for
 
     with frozen(model), hooked(model, layers, follow), torch.enable_grad(), differentiated():
         logits = model(x)

@@ -1,4 +1,6 @@
-"""Forward passes that go on where the last one over the same images ended, instead of starting at the pixels again."""
+"""Forward passes that go on where the last one over the same images ended, instead of starting at
+the pixels again.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,15 @@ from mint_cli.network.observe import Passage, passage
 BUDGET = 2**31  # bytes that one network's cut may take; above, passes go on from an earlier cut
 READS = {  # functions whose result leaves the tensors, or has a shape, by the numbers in them
     *("item", "tolist", "bool", "float", "int", "complex", "index", "numpy", "equal", "allclose"),
-    *("is_nonzero", "nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount"),
+    *(
+        "is_nonzero",
+        "nonzero",
+        "argwhere",
+        "masked_select",
+        "unique",
+        "unique_consecutive",
+        "bincount",
+    ),
 }
 
 
@@ -28,12 +38,16 @@ def tensors_in(tree: Any) -> list[Tensor]:
 
 def without_numbers(tree: Any) -> Any:
     """The same tree with tensors that have a shape and no content (device meta)."""
-    return tree_map(lambda x: torch.empty_like(x, device="meta") if isinstance(x, Tensor) else x, tree)
+    return tree_map(
+        lambda x: torch.empty_like(x, device="meta") if isinstance(x, Tensor) else x, tree
+    )
 
 
 @dataclass
 class Tape(TorchFunctionMode):
-    """One forward pass as a sequence of calls: what each returned (tensors without their numbers), and who used it last."""
+    """One forward pass as a sequence of calls: what each returned (tensors without their numbers),
+    and who used it last.
+    """
 
     results: list[Any] = field(default_factory=list)
     last_use: dict[int, int] = field(default_factory=dict)
@@ -80,19 +94,22 @@ def tape(model: nn.Module, layers: list[str], x: Tensor) -> Tape:
 
 
 class Cut:
-    """What is left of one pass over one batch where it was cut: the first call to run again, and the results needed there."""
+    """What is left of one pass over one batch where it was cut: the first call to run again, and
+    the results needed there.
+    """
 
     def __init__(self) -> None:
         self.start, self.saved = 0, {}
 
 
 class Replay(TorchFunctionMode):
-    """Within it a network's pass returns what ``cut`` has saved until there, and is cut anew where ``layer`` begins.
+    """Within it a network's pass returns what ``cut`` has saved until there, and is cut anew where
+    ``layer`` begins.
 
-    Nothing before the cut is computed, so the layers before must not have changed since.  A tensor that
-    is needed but was not saved has no numbers (device meta), and the first call that runs on it fails.
-    With ``still`` the layer will not change either, and the cut comes after it; ``output`` is what the
-    layer gives instead of being computed.
+    Nothing before the cut is computed, so the layers before must not have changed since.  A tensor
+    that is needed but was not saved has no numbers (device meta), and the first call that runs on
+    it fails. With ``still`` the layer will not change either, and the cut comes after it;
+    ``output`` is what the layer gives instead of being computed.
     """
 
     def __init__(
@@ -111,7 +128,9 @@ class Replay(TorchFunctionMode):
         if self.next < cut.start:  # layers in another order than they run in
             cut.start, cut.saved = 0, {}
         needed = recorded.needed(self.next)
-        size = sum(x.nbytes for call in needed for x in tensors_in(recorded.results[call])) * batches
+        size = (
+            sum(x.nbytes for call in needed for x in tensors_in(recorded.results[call])) * batches
+        )
         further = self.next > cut.start and size <= BUDGET and not recorded.reads
         self.keep = set(needed) if further else None
         self.fresh: dict[int, Any] = {}
@@ -134,11 +153,17 @@ class Replay(TorchFunctionMode):
         return result
 
     def own(self, results: dict[int, Any]) -> dict[int, Any]:
-        """The results, where something works in place with memory of their own, shared as it was among them."""
+        """The results, where something works in place with memory of their own, shared as it was
+        among them.
+        """
         return deepcopy(results) if self.tape.in_place else results
 
     def __enter__(self):
-        self.call, self.fresh, self.given = 0, {}, self.own(self.cut.saved)  # a passage may run twice
+        self.call, self.fresh, self.given = (
+            0,
+            {},
+            self.own(self.cut.saved),
+        )  # a passage may run twice
         return super().__enter__()
 
     def __exit__(self, *exception) -> None:
@@ -149,10 +174,11 @@ class Replay(TorchFunctionMode):
 
 
 class Walk:
-    """Passages of one network over the same batches, layer after layer; what is computed once is not computed again.
+    """Passages of one network over the same batches, layer after layer; what is computed once is
+    not computed again.
 
-    Memory: the tensors at the cut, at most 2 GiB for all batches.  A ``still`` network never changes:
-    none of its layers runs twice.
+    Memory: the tensors at the cut, at most 2 GiB for all batches.  A ``still`` network never
+    changes: none of its layers runs twice.
     """
 
     def __init__(self, model: nn.Module, layers: list[str], still: bool = False) -> None:
@@ -163,7 +189,8 @@ class Walk:
     def passage(
         self, layer: str, number: int, batches: int, x: Tensor, output: Tensor | None = None
     ) -> Passage:
-        """The layer's passage of batch ``number`` of so many; layers that passages of this batch left behind must not change.
+        """The layer's passage of batch ``number`` of so many; layers that passages of this batch
+        left behind must not change.
 
         With ``output`` the layer is not computed: this is what leaves it.
         """

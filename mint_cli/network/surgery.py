@@ -56,14 +56,17 @@ class Zeros(nn.Module):
 
 
 def drop(model: nn.Module, names: Iterable[str]) -> None:
-    """Replace modules of branches that are gone, in place: layers by zeros, norms by nothing at all.
+    """Replace modules of branches that are gone, in place: layers by zeros, norms by nothing at
+    all.
 
     Raises DataError for a module that neither can stand for.
     """
     for name in names:
         module = model.get_submodule(name)
         if not replaceable(module):
-            raise DataError(f"{name or 'the network'} cannot be left out, it is {type(module).__name__}")
+            raise DataError(
+                f"{name or 'the network'} cannot be left out, it is {type(module).__name__}"
+            )
         layer = isinstance(module, nn.Conv2d | nn.Linear)
         model.set_submodule(name, Zeros(module) if layer else nn.Identity())
 
@@ -100,7 +103,9 @@ def take(module: nn.Module, rows: Tensor | None, columns: Tensor | None) -> None
             chosen = chosen.index_select(0, places(rows, held))
         if columns is not None and name == "weight":
             if chosen.shape[1] != len(columns):
-                raise DataError(f"{chosen.shape[1]} columns cannot be chosen from by {len(columns)}")
+                raise DataError(
+                    f"{chosen.shape[1]} columns cannot be chosen from by {len(columns)}"
+                )
             chosen = chosen.index_select(1, places(columns, held))
         if isinstance(held, nn.Parameter):
             setattr(module, name, nn.Parameter(chosen.clone(), held.requires_grad))

@@ -1,9 +1,10 @@
-"""Residual and dense units of a network: found by what is added, or concatenated, to what it is made of.
+"""Residual and dense units of a network: found by what is added, or concatenated, to what it is
+made of.
 
-One recorded pass shows which call reads what which other has made.  A sum of two tensors of one shape
-has a residual unit where one side is made of more layers than the other, the shortcut; the unit's
-branch is what only this side needs.  A concatenation of channels has a dense unit where an operand is
-made of another one.
+One recorded pass shows which call reads what which other has made.  A sum of two tensors of one
+shape has a residual unit where one side is made of more layers than the other, the shortcut; the
+unit's branch is what only this side needs.  A concatenation of channels has a dense unit where an
+operand is made of another one.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ RESIDUAL, DENSE = "residual", "dense"
 
 @dataclass(frozen=True)
 class Join:
-    """Where a unit's output meets what goes past it: the number of the sum or concatenation in one pass.
+    """Where a unit's output meets what goes past it: the number of the sum or concatenation in one
+    pass.
 
     ``slot`` is the operand that the unit makes, ``past`` are the others that do not need it.
     """
@@ -72,14 +74,18 @@ class Call:
 
 @dataclass
 class Meeting:
-    """A sum or a concatenation of channels: its call, and the call that made each operand (None: no call)."""
+    """A sum or a concatenation of channels: its call, and the call that made each operand (None: no
+    call).
+    """
 
     kind: str
     call: int
     operands: list[int | None]
 
 
-def operands_of(function: Callable, arguments: tuple, settings: dict[str, Any]) -> tuple[str, list[Any]]:
+def operands_of(
+    function: Callable, arguments: tuple, settings: dict[str, Any]
+) -> tuple[str, list[Any]]:
     """The kind of meeting that a call is, ``""`` if none, and the values that meet."""
     name = getattr(function, "__name__", "").strip("_")
     if name in ADDITIONS and settings.get("alpha", 1) == 1:
@@ -100,7 +106,10 @@ class Recording(TorchFunctionMode):
     def __init__(self, model: nn.Module, x: Tensor) -> None:
         super().__init__()
         self.names = {id(p): name for name, p in model.named_parameters()}
-        self.calls, self.meetings = [Call(set(), [], 1, x.shape[1:])], []  # the images are the first
+        self.calls, self.meetings = (
+            [Call(set(), [], 1, x.shape[1:])],
+            [],
+        )  # the images are the first
         self.maker, self.held = {id(x): 0}, [x]  # held, so that no other tensor gets an id
 
     def __torch_function__(self, function, types, arguments=(), settings=None):
@@ -117,7 +126,9 @@ class Recording(TorchFunctionMode):
             made = [arguments[0]]
         own = len(self.calls)
         if kind:  # of either kind all count, whether or not a unit is found there
-            self.meetings.append(Meeting(kind if kind == DENSE or len(shapes) == 1 else "", own, operands))
+            self.meetings.append(
+                Meeting(kind if kind == DENSE or len(shapes) == 1 else "", own, operands)
+            )
         made = [x for x in made if id(x) not in self.names]
         if made:
             needs = 1 << own
@@ -193,7 +204,9 @@ def branches_of(seen: Recording, layers: dict[str, str]) -> dict[int, tuple[int,
             if end is None:
                 continue
             if meeting.kind == DENSE:
-                past = [i for i, o in enumerate(ends) if o is not None and not calls[o].needs >> end & 1]
+                past = [
+                    i for i, o in enumerate(ends) if o is not None and not calls[o].needs >> end & 1
+                ]
                 joined = any(calls[end].needs >> ends[i] & 1 for i in past)
             else:
                 past = [1 - slot] if meeting.kind and ends[1 - slot] not in (None, end) else []
@@ -246,7 +259,9 @@ def named(units: dict[int, Unit]) -> dict[int, str]:
         parts = [name.split(".")[:-1] for name in unit.parameters]
         common = parts[0]
         for other in parts[1:]:
-            same = next((i for i, (a, b) in enumerate(zip(common, other, strict=False)) if a != b), None)
+            same = next(
+                (i for i, (a, b) in enumerate(zip(common, other, strict=False)) if a != b), None
+            )
             common = common[: len(other)] if same is None else common[:same]
         found[end] = ".".join(common)
     taken = list(found.values())
@@ -265,10 +280,11 @@ def maps(unit: Unit, x: Tensor) -> Tensor:
 def arrivals(
     model: nn.Module, pixels: tuple[int, ...], units: list[Unit]
 ) -> tuple[dict[str, Tensor], str]:
-    """The unit whose output arrives at each channel of every place, int64 (−1 none), and why that is not known.
+    """The unit whose output arrives at each channel of every place, int64 (−1 none), and why that
+    is not known.
 
-    One pass with NaNs in the units' outputs, each by a code of its own, while every layer that makes
-    channels gives zeros (``couplings``).
+    One pass with NaNs in the units' outputs, each by a code of its own, while every layer that
+    makes channels gives zeros (``couplings``).
     """
     code, shapes = codes(len(units)), output_shapes(model, pixels)
     seen = Arrivals(len(code))
@@ -313,7 +329,8 @@ Hook = Callable[[int, Tensor, list[Tensor]], Tensor | None]
 
 
 class Joining(TorchFunctionMode):
-    """Within it ``hook`` is given what meets where units join: the unit's number, its output, the others.
+    """Within it ``hook`` is given what meets where units join: the unit's number, its output, the
+    others.
 
     A tensor that it returns takes the place of the unit's output there.
     """

@@ -1,4 +1,6 @@
-"""Much goes early, little late (Zhu & Gupta 2018, arXiv 1710.01878, eq. 1 with no sparsity to begin with)."""
+"""Much goes early, little late (Zhu & Gupta 2018, arXiv 1710.01878, eq. 1 with no sparsity to begin
+with).
+"""
 
 from __future__ import annotations
 

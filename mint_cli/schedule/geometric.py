@@ -1,4 +1,6 @@
-"""The same fraction of what is left goes in every round (Frankle & Carbin 2019, arXiv 1803.03635)."""
+"""The same fraction of what is left goes in every round (Frankle & Carbin 2019, arXiv
+1803.03635).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Orders of the blocks of a least-squares problem: grown by what they explain, eliminated by what they cost."""
+"""Orders of the blocks of a least-squares problem: grown by what they explain, eliminated by what
+they cost.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,17 @@ from mint_cli.solver.equations import Normal, factor
 
 
 def columns_of(owner: Tensor) -> Tensor:
-    """Columns of every block, int64 (blocks, size), from the block that owns each column (k,); −1 fills up."""
+    """Columns of every block, int64 (blocks, size), from the block that owns each column (k,); −1
+    fills up.
+    """
     columns = [(owner == g).nonzero()[:, 0] for g in range(int(owner.max()) + 1)]
     return torch.nn.utils.rnn.pad_sequence(columns, batch_first=True, padding_value=-1)
 
 
 def padded(equations: Normal, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Gram (g · s, g · s) and cross (g · s, o) in the order of ``columns`` (g, s), float32; −1 is an idle input that explains nothing."""
+    """Gram (g · s, g · s) and cross (g · s, o) in the order of ``columns`` (g, s), float32; −1 is
+    an idle input that explains nothing.
+    """
     order, idle = columns.flatten().clamp_min(0), columns.flatten() < 0
     gram = equations.gram[order][:, order].masked_fill(idle[:, None] | idle[None, :], 0.0)
     gram.diagonal().masked_fill_(idle, float(equations.gram.diagonal().mean()))
@@ -25,12 +31,14 @@ def padded(equations: Normal, columns: Tensor) -> tuple[Tensor, Tensor]:
 def grow(gram: Tensor, cross: Tensor, size: int, count: int) -> tuple[Tensor, Tensor]:
     """Add block after block, always the one that explains most given those there already.
 
-    ``gram`` (k, k) regularised, ``cross`` (k, m) of m rows that share a support; blocks are ``size``
-    columns each.  Returns the order of the first ``count``, int64, and what each of the others would
-    explain next (k / size,), 0 for those that are in.
+    ``gram`` (k, k) regularised, ``cross`` (k, m) of m rows that share a support; blocks are
+    ``size`` columns each.  Returns the order of the first ``count``, int64, and what each of the
+    others would explain next (k / size,), 0 for those that are in.
     """
     k, n = len(gram), len(gram) // size
-    own = gram.view(n, size, n, size).diagonal(dim1=0, dim2=2).permute(2, 0, 1).clone()  # blocks, less what is explained
+    own = (
+        gram.view(n, size, n, size).diagonal(dim1=0, dim2=2).permute(2, 0, 1).clone()
+    )  # blocks, less what is explained
     cross, eye = cross.clone(), torch.eye(size, dtype=gram.dtype, device=gram.device)
     factors = torch.empty(count * size, k, dtype=gram.dtype, device=gram.device)
     taken = torch.zeros(n, dtype=torch.bool, device=gram.device)
@@ -54,18 +62,23 @@ def grow(gram: Tensor, cross: Tensor, size: int, count: int) -> tuple[Tensor, Te
 
 
 def eliminate(inverse: Tensor, weights: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Remove block after block, always the one whose loss costs least given those still kept, until none is left.
+    """Remove block after block, always the one whose loss costs least given those still kept, until
+    none is left.
 
-    ``inverse`` (k, k) of the regularised gram, ``weights`` (m, k) the full solutions of m rows that share a support; blocks are
-    ``size`` columns each.  Returns the order, int64 (k / size,), and the rise Σ_m Δ at every step: Δ = w_gᵀ (inverse_gg)⁻¹ w_g is
-    exactly the rise of a row's least-squares loss (block form of optimal brain surgeon, Hassibi & Stork 1993); the rest is
+    ``inverse`` (k, k) of the regularised gram, ``weights`` (m, k) the full solutions of m rows that
+    share a support; blocks are ``size`` columns each.  Returns the order, int64 (k / size,), and
+    the rise Σ_m Δ at every step: Δ = w_gᵀ (inverse_gg)⁻¹ w_g is exactly the rise of a row's
+    least-squares loss (block form of optimal brain surgeon, Hassibi & Stork 1993); the rest is
     re-solved at once by a downdate of the inverse.
     """
     inverse, weights = inverse.clone(), weights.clone()
     names = torch.arange(len(inverse) // size, device=weights.device)
     gone = torch.zeros_like(names, dtype=torch.bool)
     eye = torch.eye(size, dtype=inverse.dtype, device=inverse.device)
-    order, rises = torch.empty_like(names), torch.empty(len(names), dtype=weights.dtype, device=weights.device)
+    order, rises = (
+        torch.empty_like(names),
+        torch.empty(len(names), dtype=weights.dtype, device=weights.device),
+    )
     lost = 0
     for step in range(len(order)):
         n = len(names)
@@ -96,16 +109,20 @@ def spans(names: Tensor, size: int) -> Tensor:
 
 
 def ranked(gram: Tensor, cross: Tensor, size: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Grow to ``count`` blocks, then eliminate them: their order, first gone first, the rise at every step, never falling, and gains.
+    """Grow to ``count`` blocks, then eliminate them: their order, first gone first, the rise at
+    every step, never falling, and gains.
 
-    Gains (k / size,) are what every block that was not grown to would still explain beside those that
-    were, 0 for these.
+    Gains (k / size,) are what every block that was not grown to would still explain beside those
+    that were, 0 for these.
     """
     blocks = len(gram) // size
     if count < blocks:
         names, gains = grow(gram, cross, size, count)
     else:
-        names, gains = torch.arange(blocks, device=gram.device), torch.zeros(blocks, device=gram.device)
+        names, gains = (
+            torch.arange(blocks, device=gram.device),
+            torch.zeros(blocks, device=gram.device),
+        )
     at = spans(names, size)
     root = factor(gram[at][:, at].double())
     weights = torch.cholesky_solve(cross[at].double(), root).T

@@ -21,7 +21,9 @@ class Part:
     """
 
     inverse: Tensor  # (channels · size, channels · size) float32
-    weights: Tensor  # (outputs, channels · size) float32: outputs in units that the logits feel alike
+    weights: (
+        Tensor  # (outputs, channels · size) float32: outputs in units that the logits feel alike
+    )
     size: int
 
 
@@ -35,7 +37,9 @@ def readers(cells: Cells) -> dict[str, Tensor]:
 
 
 def columns_of(owner: Tensor, channels: int) -> Tensor:
-    """Columns of every channel, int64 (channels, size), from the owner of each (k,); −1 fills up."""
+    """Columns of every channel, int64 (channels, size), from the owner of each (k,); −1
+    fills up.
+    """
     columns = [(owner == c).nonzero()[:, 0] for c in range(channels)]
     return torch.nn.utils.rnn.pad_sequence(columns, batch_first=True, padding_value=-1)
 
@@ -43,8 +47,8 @@ def columns_of(owner: Tensor, channels: int) -> Tensor:
 def part(problem: Problem, support: Tensor, owner: Tensor, channels: int, unit: float) -> Part:
     """The part of a reader, given that of the rest it has ``support`` (out, k), a rectangle.
 
-    ``owner`` (in,) says to which channel each of its inputs belongs; ``unit`` is what the logits feel
-    of an error of its outputs, logits² per output².  Outputs that are gone do not count.
+    ``owner`` (in,) says to which channel each of its inputs belongs; ``unit`` is what the logits
+    feel of an error of its outputs, logits² per output².  Outputs that are gone do not count.
     """
     stay_rows, stay = support.any(1), support.any(0)
     equations = problem.equations
@@ -68,9 +72,9 @@ def part(problem: Problem, support: Tensor, owner: Tensor, channels: int, unit: 
 def eliminate(parts: list[Part], channels: int) -> tuple[Tensor, Tensor]:
     """Remove channel after channel, always the one that costs all readers together least.
 
-    Costs are given those still kept.  Returns the order, int64 (channels,), first gone first, and the
-    rise of the readers' felt error at every step, never falling: the block form of optimal brain
-    surgeon (Hassibi & Stork 1993), summed over readers.
+    Costs are given those still kept.  Returns the order, int64 (channels,), first gone first, and
+    the rise of the readers' felt error at every step, never falling: the block form of optimal
+    brain surgeon (Hassibi & Stork 1993), summed over readers.
     """
     device = parts[0].inverse.device
     names = torch.arange(channels, device=device)
@@ -109,7 +113,9 @@ def costs(p: Part, inner: Tensor) -> Tensor:
 
 
 def remove(p: Part, inner: Tensor, at: int) -> None:
-    """Take a channel out of a reader's inverse and weights, in place: the others are re-solved by that."""
+    """Take a channel out of a reader's inverse and weights, in place: the others are re-solved by
+    that.
+    """
     span = slice(at * p.size, (at + 1) * p.size)
     columns = p.inverse[:, span].clone()
     share = columns @ inner

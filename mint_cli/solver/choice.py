@@ -20,7 +20,9 @@ WHOLE = 1152  # inputs up to which every output of single weights is eliminated 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer's problem, inputs in the order of its parents (filled up to ``size`` columns each), outputs by child group."""
+    """One layer's problem, inputs in the order of its parents (filled up to ``size`` columns each),
+    outputs by child group.
+    """
 
     gram: Tensor  # (parents · size, parents · size) float32
     cross: Tensor  # (parents · size, out) float32
@@ -52,7 +54,9 @@ def layer(problem: Problem, cells: Cells) -> Layer:
 
 
 def cut(equations: eq.Normal, metric: Tensor, child: Tensor, parent: Tensor) -> Layer:
-    """The layer with outputs grouped by ``child`` (out,) and columns of the flat weight by ``parent`` (k,)."""
+    """The layer with outputs grouped by ``child`` (out,) and columns of the flat weight by
+    ``parent`` (k,).
+    """
     device = equations.gram.device
     columns = bl.columns_of(parent).to(device)
     members = [(child == c).nonzero()[:, 0].to(device) for c in range(int(child.max()) + 1)]
@@ -60,15 +64,19 @@ def cut(equations: eq.Normal, metric: Tensor, child: Tensor, parent: Tensor) -> 
 
 
 def depth(problem: Layer, kept: float, growth: float) -> int:
-    """Cells that a child group grows to before it is eliminated: ``growth`` times those that it keeps in the mean, at least four."""
+    """Cells that a child group grows to before it is eliminated: ``growth`` times those that it
+    keeps in the mean, at least four.
+    """
     return min(len(problem.columns), max(4, math.ceil(growth * kept)))
 
 
 def costs(problem: Layer, count: int, beyond: bool = False) -> Tensor:
-    """Rise of the error that the logits feel as each cell goes in its turn, errors of other child groups left out.
+    """Rise of the error that the logits feel as each cell goes in its turn, errors of other child
+    groups left out.
 
-    (child groups, parents).  Every child group ranks the ``count`` cells that it grows to; the others
-    cost 0, or with ``beyond`` what they would still explain beside those, at most the least rise.
+    (child groups, parents).  Every child group ranks the ``count`` cells that it grows to; the
+    others cost 0, or with ``beyond`` what they would still explain beside those, at most the least
+    rise.
     """
     found = torch.zeros(problem.shape, device=problem.gram.device)
     for c, rows in enumerate(problem.members):
@@ -81,7 +89,8 @@ def costs(problem: Layer, count: int, beyond: bool = False) -> Tensor:
 
 
 def sweep(problem: Layer, weights: Tensor, kept: Tensor, count: int) -> Tensor:
-    """Choose the cells of one child group after another anew, given the errors that all the others make now.
+    """Choose the cells of one child group after another anew, given the errors that all the others
+    make now.
 
     With the others' errors fixed the metric A turns the targets t of group c into
     t + A_cc⁻¹ A_c,rest (t_rest − W_rest u).  ``weights`` (out, k) are those of now, ``kept`` (child
@@ -109,17 +118,22 @@ def sweep(problem: Layer, weights: Tensor, kept: Tensor, count: int) -> Tensor:
 
 
 def root(metric: Tensor) -> Tensor:
-    """Symmetric square root of a positive definite matrix: errors times it have the identity as their metric."""
+    """Symmetric square root of a positive definite matrix: errors times it have the identity as
+    their metric.
+    """
     values, vectors = torch.linalg.eigh(metric.double())
     return ((vectors * values.clamp_min(1e-12).sqrt()) @ vectors.T).float()
 
 
 def cheapest(cost: Tensor, weights: Tensor, kept: Tensor, gone: Tensor) -> Tensor:
-    """Which cells stay: of every size as many go as in ``kept``, those that are gone already and those that ``cost`` least first.
+    """Which cells stay: of every size as many go as in ``kept``, those that are gone already and
+    those that ``cost`` least first.
 
     All (child groups, parents); ``weights`` holds the sizes.
     """
-    turn = torch.where(gone, -1.0, cost).flatten().argsort(stable=True).argsort()  # no two share theirs
+    turn = (
+        torch.where(gone, -1.0, cost).flatten().argsort(stable=True).argsort()
+    )  # no two share theirs
     chosen = torch.ones_like(kept).flatten()
     for size in weights.unique():
         own = (weights == size).flatten().nonzero()[:, 0]
@@ -129,23 +143,28 @@ def cheapest(cost: Tensor, weights: Tensor, kept: Tensor, gone: Tensor) -> Tenso
 
 
 def worth(cost: Tensor) -> Tensor:
-    """S · Δ / E of every cell: Δ what it costs, E what its layer has left when it goes in its turn, S what the layer had.
+    """S · Δ / E of every cell: Δ what it costs, E what its layer has left when it goes in its turn,
+    S what the layer had.
 
-    Where the noise is small a Gaussian channel of energy E carries ½ log E and a constant, so Δ / E is
-    twice the information that the layer loses for the logits; S says how much of the logits depends
-    on the layer.
+    Where the noise is small a Gaussian channel of energy E carries ½ log E and a constant, so Δ / E
+    is twice the information that the layer loses for the logits; S says how much of the logits
+    depends on the layer.
     """
     values, order = cost.flatten().sort(descending=True, stable=True)
     energy = values.cumsum(0).clamp_min(torch.finfo(values.dtype).tiny)
-    return torch.zeros_like(values).scatter(0, order, values * values.sum() / energy).view(cost.shape)
+    return (
+        torch.zeros_like(values).scatter(0, order, values * values.sum() / energy).view(cost.shape)
+    )
 
 
 def choose(
     problem: Problem, cells: Cells, kept: Tensor, gone: Tensor, growth: float, sweeps: int
 ) -> tuple[Tensor, Tensor]:
-    """As many cells as ``kept``, those that carry most (bool, the cells' shape), and the best weights (out, k) on them.
+    """As many cells as ``kept``, those that carry most (bool, the cells' shape), and the best
+    weights (out, k) on them.
 
-    Single weights of a layer of up to ``WHOLE`` inputs are eliminated from all of them, whatever ``growth``.
+    Single weights of a layer of up to ``WHOLE`` inputs are eliminated from all of them, whatever
+    ``growth``.
     """
     if cells.shape == tuple(problem.module.weight.shape):
         return of_weights(problem, kept, gone, growth, sweeps)

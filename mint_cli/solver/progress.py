@@ -10,7 +10,9 @@ from tqdm import tqdm
 
 from mint_cli.protocol import Tensors
 
-Once = Callable[[str, Callable[[], Tensors]], Tensors]  # the finished part of that name, or made now
+Once = Callable[
+    [str, Callable[[], Tensors]], Tensors
+]  # the finished part of that name, or made now
 
 _keeper: ContextVar[Once] = ContextVar("keeper", default=lambda name, make: make())
 
@@ -36,5 +38,7 @@ def kept_by(once: Once, layers: int | None = None) -> Iterator[None]:
 
 
 def once(name: str, make: Callable[[], Tensors]) -> Tensors:
-    """A finished part: kept from an earlier run that was cut off, or made now; nothing else may depend on which."""
+    """A finished part: kept from an earlier run that was cut off, or made now; nothing else may
+    depend on which.
+    """
     return _keeper.get()(name, make)

@@ -1,4 +1,6 @@
-"""Calibration: training images streamed through the dense and the pruned network, one layer's least-squares problem at a time."""
+"""Calibration: training images streamed through the dense and the pruned network, one layer's
+least-squares problem at a time.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +22,20 @@ from mint_cli.solver import drawn
 from mint_cli.solver import equations as eq
 
 FLAT = 1e-3  # factor of a batch norm below which a channel does not reach its shortcut
-CLIP = 20.0  # most that one position counts, in multiples of the mean: sensitivities have heavy tails
+CLIP = (
+    20.0  # most that one position counts, in multiples of the mean: sensitivities have heavy tails
+)
 
 
 @dataclass(frozen=True)
 class Calibration:
     """Which images a refit looks at, and how; mounted once, passed whole.
 
-    ``images`` of the training set, after the training transform; ``positions`` of every feature map of
-    these are drawn at random and become rows of the least-squares problems; ``measured`` is the share
-    of a row's weight that is its measured sensitivity (see ``survey``), the rest is uniform; ``joint``
-    the share of the logits in the metric that output errors are measured in, the rest is every output
-    alone; ``ridge`` is in units of the mean variance of a layer's inputs.
+    ``images`` of the training set, after the training transform; ``positions`` of every feature map
+    of these are drawn at random and become rows of the least-squares problems; ``measured`` is the
+    share of a row's weight that is its measured sensitivity (see ``survey``), the rest is uniform;
+    ``joint`` the share of the logits in the metric that output errors are measured in, the rest is
+    every output alone; ``ridge`` is in units of the mean variance of a layer's inputs.
     """
 
     images: int
@@ -56,16 +60,22 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Stream:
-    """The calibration images of one criterion or compensation.  Seeded: every layer sees the same crops."""
+    """The calibration images of one criterion or compensation.  Seeded: every layer sees the same
+    crops.
+    """
 
     images: Images
     calibration: Calibration
     seed: int
 
     def batches(self) -> Iterator[Tensor]:
-        """Pixels after the training transform, (batch size, c, h, w): the statistics of any other transform are biased."""
+        """Pixels after the training transform, (batch size, c, h, w): the statistics of any other
+        transform are biased.
+        """
         rng = np.random.default_rng(self.seed)
-        index = torch.from_numpy(rng.choice(len(self.images), self.calibration.images, replace=False))
+        index = torch.from_numpy(
+            rng.choice(len(self.images), self.calibration.images, replace=False)
+        )
         return im.augmentations(self.images, index.split(self.calibration.batch_size), rng)
 
 
@@ -83,7 +93,9 @@ def check_images(calibration: Calibration, count: int) -> None:
 
 
 def solved_layers(network: nn.Module | dict[str, Layer], cells: dict[str, Cells]) -> list[str]:
-    """Layers that lose inputs with the cells, in the network's order: those that are judged and solved."""
+    """Layers that lose inputs with the cells, in the network's order: those that are judged and
+    solved.
+    """
     names = weighted_layers(network) if isinstance(network, nn.Module) else network
     read = {
         name
@@ -118,7 +130,9 @@ class Survey:
 
     at: list[Tensor]  # each int16 (n, positions): the positions drawn
     weights: list[Tensor]  # each float16 (n, positions), mean about 1
-    sensitivity: Tensor  # (out, out): products of two outputs' Jacobians, summed over positions, mean over images: logits² per output²
+    # (out, out): products of two outputs' Jacobians, summed over positions, mean over images:
+    # logits² per output²
+    sensitivity: Tensor
 
     @property
     def rows(self) -> int:
@@ -126,7 +140,8 @@ class Survey:
 
 
 def survey(model: nn.Module, layers: list[str], source: Stream) -> dict[str, Survey]:
-    """Draw the rows of every layer, weigh them by the squared Jacobian of the logits, sum up how the logits feel outputs in pairs.
+    """Draw the rows of every layer, weigh them by the squared Jacobian of the logits, sum up how
+    the logits feel outputs in pairs.
 
     One pass over the images.  Kept of it: at most six bytes a row (eight where maps have more than
     32,768 positions).  Layers come in the order in which a pass calls them.
@@ -147,15 +162,21 @@ def survey(model: nn.Module, layers: list[str], source: Stream) -> dict[str, Sur
     least = torch.finfo(torch.float32).tiny
     for surveyed in surveys.values():
         mean = torch.cat(surveyed.weights).mean().clamp_min(least)
-        surveyed.weights = [mixed(w / mean, source.calibration.measured).half() for w in surveyed.weights]
+        surveyed.weights = [
+            mixed(w / mean, source.calibration.measured).half() for w in surveyed.weights
+        ]
     return surveys
 
 
 def metric(surveyed: Survey, joint: float) -> Tensor:
-    """Weights of products of output errors, (out, out), mean diagonal 1: how the logits feel both, and ``1 − joint`` of each alone."""
+    """Weights of products of output errors, (out, out), mean diagonal 1: how the logits feel both,
+    and ``1 − joint`` of each alone.
+    """
     mean = surveyed.sensitivity.diagonal().mean().clamp_min(torch.finfo(torch.float64).tiny)
     pairs = surveyed.sensitivity / mean
-    return joint * pairs + (1 - joint) * torch.eye(len(pairs), dtype=pairs.dtype, device=pairs.device)
+    return joint * pairs + (1 - joint) * torch.eye(
+        len(pairs), dtype=pairs.dtype, device=pairs.device
+    )
 
 
 def mixed(relative: Tensor, measured: float) -> Tensor:
@@ -164,7 +185,8 @@ def mixed(relative: Tensor, measured: float) -> Tensor:
 
 
 def problem(dense: Walk, given: Walk, layer: str, surveyed: Survey, source: Stream) -> Problem:
-    """The layer's normal equations: inputs as ``given`` delivers them, targets as ``dense`` has them.
+    """The layer's normal equations: inputs as ``given`` delivers them, targets as ``dense`` has
+    them.
 
     Where the output is added to a shortcut, the target also makes up for what the shortcut has lost
     already; with ``given`` the dense walk itself there is nothing to make up for.
@@ -177,28 +199,39 @@ def problem(dense: Walk, given: Walk, layer: str, surveyed: Survey, source: Stre
         for i, (x, at, weights) in enumerate(parts):
             x = x.to(module.weight.device)
             wanted = dense.passage(layer, i, batches, x)
-            stand_in = wanted.leaving if drawn.readable(module) or isinstance(module, nn.Linear) else None
-            delivered = given.passage(layer, i, batches, x, stand_in) if given is not dense else wanted
+            stand_in = (
+                wanted.leaving if drawn.readable(module) or isinstance(module, nn.Linear) else None
+            )
+            delivered = (
+                given.passage(layer, i, batches, x, stand_in) if given is not dense else wanted
+            )
             target = wanted.leaving + shortfall(dense.model, wanted, delivered)
             u, t = rows(module, delivered.entering, target, at.long())
             eq.add(moments, u, t, weights.float().flatten())
     if drawn.readable(module):
         moments = eq.reordered(moments, drawn.flat_order(module).to(moments.gram.device))
-    shift = f"{layer}.bias" if module.bias is not None else wanted.norm and f"{wanted.norm}.running_mean"
+    shift = (
+        f"{layer}.bias"
+        if module.bias is not None
+        else wanted.norm and f"{wanted.norm}.running_mean"
+    )
     calibration = source.calibration
     equations = eq.normal(moments, calibration.ridge, centred=shift is not None)
     return Problem(module, equations, metric(surveyed, calibration.joint), shift)
 
 
 def solve(found: Problem, support: Tensor) -> Tensor:
-    """Best weights (out, k) on ``support``: every output by itself, then, where the metric joins them, all together."""
+    """Best weights (out, k) on ``support``: every output by itself, then, where the metric joins
+    them, all together.
+    """
     weights = eq.solve(found.equations, support)
     joined = (found.metric - torch.diag(found.metric.diagonal())).any()
     return eq.solve_jointly(found.equations, found.metric, support, weights) if joined else weights
 
 
 def solve_rectangle(found: Problem, support: Tensor) -> Tensor:
-    """Best weights (out, k) on a support of whole outputs and inputs: there every metric has the same solution.
+    """Best weights (out, k) on a support of whole outputs and inputs: there every metric has the
+    same solution.
 
     Outputs that are gone take no part: what reads them makes up for them.
     """
@@ -206,7 +239,9 @@ def solve_rectangle(found: Problem, support: Tensor) -> Tensor:
 
 
 def shortfall(model: nn.Module, wanted: Passage, given: Passage) -> Tensor | float:
-    """What the shortcut in ``wanted`` has and that in ``given`` lacks, in units of the layer's output before its batch norm."""
+    """What the shortcut in ``wanted`` has and that in ``given`` lacks, in units of the layer's
+    output before its batch norm.
+    """
     if wanted.added is None or wanted is given:
         return 0.0
     scale = norm_scale(model, wanted.norm)
@@ -218,12 +253,16 @@ def shortfall(model: nn.Module, wanted: Passage, given: Passage) -> Tensor | flo
 
 
 def solution(model: nn.Module, layer: str, found: Problem, weights: Tensor) -> Tensors:
-    """Entries of the dense network's state that the solved ``weights`` (out, k) of a layer, and the bias that goes with them, change."""
+    """Entries of the dense network's state that the solved ``weights`` (out, k) of a layer, and the
+    bias that goes with them, change.
+    """
     weight = found.module.weight
     changed = {f"{layer}.weight": weights.view(weight.shape).to(weight)}
     if found.shift:
         bias = found.equations.targets - weights @ found.equations.inputs
-        if found.shift.endswith("running_mean"):  # a batch norm subtracts its mean where a bias would be added
+        if found.shift.endswith(
+            "running_mean"
+        ):  # a batch norm subtracts its mean where a bias would be added
             bias = model.state_dict()[found.shift] - bias
         changed[found.shift] = bias.to(weight)
     return changed
@@ -235,8 +274,12 @@ def support(mask: Tensor, module: nn.Module) -> Tensor:
     return spread(mask.to(weight.device), weight.ndim).expand_as(weight).flatten(1)
 
 
-def check_all_inputs(layers: dict[str, Layer], names: Collection[str], calibration: Calibration) -> None:
-    """SettingError if a layer has fewer rows than inputs: for choices that start from all of them."""
+def check_all_inputs(
+    layers: dict[str, Layer], names: Collection[str], calibration: Calibration
+) -> None:
+    """SettingError if a layer has fewer rows than inputs: for choices that start from all
+    of them.
+    """
     held = {n: calibration.images * min(calibration.positions, layers[n].positions) for n in names}
     unknowns = {n: torch.Size(layers[n].shape[1:]).numel() for n in names}
     check_rows(calibration.images, held, unknowns)
@@ -245,11 +288,15 @@ def check_all_inputs(layers: dict[str, Layer], names: Collection[str], calibrati
 def check_supports(surveys: dict[str, Survey], supports: dict[str, Tensor], source: Stream) -> None:
     """SettingError if a layer has fewer rows than an output has inputs on its support."""
     unknowns = {layer: int(kept.sum(1).max()) for layer, kept in supports.items()}
-    check_rows(source.calibration.images, {layer: surveys[layer].rows for layer in supports}, unknowns)
+    check_rows(
+        source.calibration.images, {layer: surveys[layer].rows for layer in supports}, unknowns
+    )
 
 
 def check_rows(images: int, held: dict[str, int], unknowns: dict[str, int]) -> None:
-    """SettingError if a layer has fewer rows than the unknowns of its solve; names the layer that wants most."""
+    """SettingError if a layer has fewer rows than the unknowns of its solve; names the layer that
+    wants most.
+    """
     layer = max(held, key=lambda name: unknowns[name] / held[name], default=None)
     if layer and held[layer] < unknowns[layer]:
         raise SettingError(
@@ -273,6 +320,8 @@ def rows(module: nn.Module, entering: Tensor, target: Tensor, at: Tensor) -> tup
 
 
 def chosen(maps: Tensor, at: Tensor) -> Tensor:
-    """Rows (n · positions, channels) of ``maps`` (n, channels, all positions) at ``at`` (n, positions)."""
+    """Rows (n · positions, channels) of ``maps`` (n, channels, all positions) at ``at`` (n,
+    positions).
+    """
     picked = maps.gather(2, at[:, None].expand(-1, maps.shape[1], -1))
     return picked.transpose(1, 2).flatten(0, 1)

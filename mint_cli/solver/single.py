@@ -1,4 +1,6 @@
-"""Elimination at single weights: every output is a child group, every column of the flat weight (out, k) a cell."""
+"""Elimination at single weights: every output is a child group, every column of the flat weight
+(out, k) a cell.
+"""
 
 from __future__ import annotations
 
@@ -98,10 +100,11 @@ def charged(order: Tensor, rises: Tensor, k: int) -> Tensor:
 
 
 def costs(layer: Ready, gone: Tensor | None = None, beyond: bool = False) -> Tensor:
-    """Rise of the error that the logits feel as each weight goes, errors of other outputs left out: (out, k).
+    """Rise of the error that the logits feel as each weight goes, errors of other outputs left out:
+    (out, k).
 
-    Weights that are not ranked cost 0, or with ``beyond`` what they would still explain beside those
-    that are, at most the least rise of their output.
+    Weights that are not ranked cost 0, or with ``beyond`` what they would still explain beside
+    those that are, at most the least rise of their output.
     """
     every = torch.full((len(layer.cross),), layer.depth) if beyond else None
     order, rises, kept = ranked(layer, layer.cross, every, gone)

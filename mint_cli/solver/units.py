@@ -1,4 +1,6 @@
-"""What the logits lose with a unit when a linear map of what goes past it stands in for its output."""
+"""What the logits lose with a unit when a linear map of what goes past it stands in for its
+output.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from mint_cli.solver.equations import factor
 from mint_cli.solver.rows import CLIP, Stream, Survey, chosen, metric
 
 
-def of_cells(model: nn.Module, cells: dict[str, Cells], pixels: tuple[int, ...]) -> dict[str, list[Unit]]:
+def of_cells(
+    model: nn.Module, cells: dict[str, Cells], pixels: tuple[int, ...]
+) -> dict[str, list[Unit]]:
     """The units that the cells of every site are, found anew in the network."""
     known = {unit.name: unit for unit in find(model, pixels).units}
     return {site: [known[name] for name in own.names] for site, own in cells.items()}
@@ -23,9 +27,10 @@ def of_cells(model: nn.Module, cells: dict[str, Cells], pixels: tuple[int, ...])
 def losses(model: nn.Module, units: list[Unit], source: Stream) -> Tensor:
     """Rise of the felt error with each unit, in logits², float64 (units,).
 
-    Rows are positions of the unit's output t; u is what goes past there.  The linear map W and shift
-    b that explain t best from u stand in for it, as what reads both could take them over.  What they
-    leave unexplained counts by how the logits feel two of its channels at once.  The other units stay.
+    Rows are positions of the unit's output t; u is what goes past there.  The linear map W and
+    shift b that explain t best from u stand in for it, as what reads both could take them over.
+    What they leave unexplained counts by how the logits feel two of its channels at once.  The
+    other units stay.
     """
     generator = torch.Generator().manual_seed(source.seed)
     found: list[Sums | None] = [None] * len(units)
@@ -44,7 +49,9 @@ def losses(model: nn.Module, units: list[Unit], source: Stream) -> Tensor:
 
 
 class Sums:
-    """Moments of one unit's rows, past and own channels side by side, and how the logits feel its channels."""
+    """Moments of one unit's rows, past and own channels side by side, and how the logits feel its
+    channels.
+    """
 
     def __init__(self, past: int, own: int, device: torch.device) -> None:
         self.past = past
@@ -52,7 +59,9 @@ class Sums:
         self.sensitivity = torch.zeros(own, own, dtype=torch.float64, device=device)
 
     def add(self, own: Tensor, past: Tensor, slopes: Tensor, at: Tensor, source: Stream) -> None:
-        """Add a batch, rows at the positions ``at``; sensitivities are relative to the batch's mean."""
+        """Add a batch, rows at the positions ``at``; sensitivities are relative to the batch's
+        mean.
+        """
         rows = torch.cat([chosen(past, at), chosen(own, at)], 1)
         felt = slopes.square().sum(1).gather(1, at)
         relative = (felt / felt.mean().clamp_min(torch.finfo(felt.dtype).tiny)).clamp_max(CLIP)
@@ -78,7 +87,8 @@ class Sums:
 def meetings(
     model: nn.Module, units: list[Unit], x: Tensor, generator: torch.Generator
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Every unit's output, what goes past it, and how the logits feel the output, each (n, channels, positions).
+    """Every unit's output, what goes past it, and how the logits feel the output, each (n,
+    channels, positions).
 
     How they feel it is as in ``jacobians``: ∂ v·logits / ∂ output for one random v an image.
     """

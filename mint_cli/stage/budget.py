@@ -35,7 +35,9 @@ class Ledger:
         return {site: ce.sizes(own, self.parameters, counted) for site, own in cells.items()}
 
     def removed(self, cells: dict[str, Cells], kept: Kept, of: str) -> int:
-        """What has gone of a network of which these cells are kept; what belongs to two cells counts once."""
+        """What has gone of a network of which these cells are kept; what belongs to two cells
+        counts once.
+        """
         if of == "cells" or not any(ce.is_coupled(own) for own in cells.values()):
             each = self.each(cells, of)
             return sum(int(each[site][~kept[site]].sum()) for site in cells)
@@ -50,7 +52,9 @@ class Ledger:
         if of == "cells":
             return sum(own.numel() for own in self.each(cells, of).values())
         if of == "macs":
-            return cost.layer_macs(self.layers, {name: p.numel() for name, p in self.parameters.items()})
+            return cost.layer_macs(
+                self.layers, {name: p.numel() for name, p in self.parameters.items()}
+            )
         names = {name for own in cells.values() for name in own.labels} & self.weights.keys()
         counted = {"prunable": names, "all": self.weights, "parameters": self.parameters}[of]
         return sum(self.parameters[name].numel() for name in counted)
@@ -84,7 +88,9 @@ class Budget:
         """
         coupled = any(ce.is_coupled(own) for own in cells.values())
         if self.of in ("parameters", "macs") and not coupled:
-            raise SettingError("of", "must be prunable, all or cells where no whole channel goes", self.of)
+            raise SettingError(
+                "of", "must be prunable, all or cells where no whole channel goes", self.of
+            )
         search = Search(allocation, scores, cells, ledger, self.of)
         if self.sparsity is None:
             return search.at(None)
@@ -129,7 +135,9 @@ class Search:
             return None, error.most
 
     def least(self, wanted: int) -> tuple[Kept | None, int]:
-        """The smallest choice that takes ``wanted`` out of the network, or None and the most that can go."""
+        """The smallest choice that takes ``wanted`` out of the network, or None and the most that
+        can go.
+        """
         low, high = 0, sum(int(own.sum()) for own in self.sizes.values())
         kept, high = self.largest(high)
         most = self.removed(kept)

@@ -26,7 +26,9 @@ Result = tuple[Tensors, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Data:
-    """A data set plug-in and the folder its files are in; known by the plug-in and by what the splits hold."""
+    """A data set plug-in and the folder its files are in; known by the plug-in and by what the
+    splits hold.
+    """
 
     dataset: partial
     root: Path
@@ -50,7 +52,8 @@ class Data:
 
 @dataclass(frozen=True)
 class Network:
-    """How to build the network: the model plug-in for the shape and classes of the data, initialised from the seed.
+    """How to build the network: the model plug-in for the shape and classes of the data,
+    initialised from the seed.
 
     ``threads`` of the CPU it runs on: sums depend on their number, so every result is known by it.
     """
@@ -76,10 +79,14 @@ class Network:
         return record(self.recorded.model, self.pixels)
 
     def build(self, state: Tensors | None = None) -> nn.Module:
-        """The network in evaluation mode, normalisation of its inputs included, with the tensors of ``state`` if given."""
+        """The network in evaluation mode, normalisation of its inputs included, with the tensors of
+        ``state`` if given.
+        """
         splits = self.data.splits
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(np.random.default_rng(stream(self.seed, "initialise")).integers(2**62)))
+            torch.manual_seed(
+                int(np.random.default_rng(stream(self.seed, "initialise")).integers(2**62))
+            )
             model = self.model(self.pixels, splits.classes)
         normalise_inputs(model, splits.mean, splits.std)
         if state is not None:
@@ -100,7 +107,9 @@ class Network:
 
 @dataclass(frozen=True)
 class Sites:
-    """What of a network is pruned: its layers but the skipped ones, cut into cells by the granularity."""
+    """What of a network is pruned: its layers but the skipped ones, cut into cells by the
+    granularity.
+    """
 
     skip: list[str]
     granularity: partial
@@ -120,7 +129,9 @@ class Sites:
 
 
 def stream(seed: int, name: str, round: int = 1) -> list[int]:
-    """Seed of a stage's own random stream, from the experiment's seed, the stage's name and, from the second on, the round."""
+    """Seed of a stage's own random stream, from the experiment's seed, the stage's name and, from
+    the second on, the round.
+    """
     own = [seed, int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")]
     return own if round == 1 else [*own, round]
 

@@ -15,7 +15,11 @@ ENOUGH = 10.0  # seconds, for one size of a batch
 
 
 def cost(
-    network: Network, dense: Artifact, retrained: Artifact, shrunken: Artifact | None, context: Context
+    network: Network,
+    dense: Artifact,
+    retrained: Artifact,
+    shrunken: Artifact | None,
+    context: Context,
 ) -> Result:
     """Cost of the dense network, of the masked one that was retrained last, and of the smaller one.
 

@@ -14,7 +14,9 @@ from mint_cli.training.loop import predict
 
 
 def evaluate(network: Network, taken: Artifact, context: Context) -> Result:
-    """Accuracy and loss on test and on validation (null without images), and the class that each image was given."""
+    """Accuracy and loss on test and on validation (null without images), and the class that each
+    image was given.
+    """
     model = network.rebuild(taken).to(context.device, memory_format=torch.channels_last)
     tensors, metrics = {}, {}
     for name in ("test", "validation"):
@@ -24,7 +26,8 @@ def evaluate(network: Network, taken: Artifact, context: Context) -> Result:
             predicted, loss = predict(model, images)
             if not math.isfinite(loss):
                 raise DataError(
-                    f"the loss on the {name} images is {loss}: the network's weights or outputs have overflowed"
+                    f"the loss on the {name} images is {loss}: the network's weights or "
+                    "outputs have overflowed"
                 )
             right = (predicted == images.labels.cpu()).double().mean()
             metrics[name] = {"accuracy": float(right), "loss": loss}

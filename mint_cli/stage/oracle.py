@@ -26,7 +26,8 @@ def oracle(
     dense: Artifact,
     context: Context,
 ) -> Result:
-    """Loss of every image, and whether it is right, without each channel: (channels, images) a site.
+    """Loss of every image, and whether it is right, without each channel: (channels, images) a
+    site.
 
     ``first`` to ``last`` number the images in an order that the seed draws, so that further parts
     add images to those of earlier ones; plain pixels, never test images.  ``dense`` are losses and

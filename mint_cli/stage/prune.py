@@ -38,12 +38,16 @@ def prune(
     scores: Artifact | None,
     context: Context,
 ) -> Result:
-    """Masks by the allocation, the kept weights as compensation leaves them, removed weights exactly 0.0."""
+    """Masks by the allocation, the kept weights as compensation leaves them, removed weights
+    exactly 0.0.
+    """
     model, former = network.build(part("state", trained)), part("mask", trained)
     counts, parameters = weight_counts(model), dict(model.named_parameters())
     cells, ledger = sites.cells(network), sites.ledger(network)
     gone = ce.gone(cells, former, counts)
-    ranks = scores.tensors if scores else {site: torch.zeros(own.shape) for site, own in cells.items()}
+    ranks = (
+        scores.tensors if scores else {site: torch.zeros(own.shape) for site, own in cells.items()}
+    )
     if scores and scores.metrics["additive"]:
         ranks = budget.by_unit(ranks, cells, ledger)
     ordered = {site: torch.where(gone[site], -torch.inf, ranks[site].double()) for site in cells}
@@ -58,7 +62,9 @@ def prune(
     model.load_state_dict(model.state_dict() | changed)
     masks = {name: mask for name, mask in ce.masks_of(cells, kept).items() if name in parameters}
     masks |= {name: ce.both(masks.get(name), mask) for name, mask in former.items()}
-    if not any(ce.is_coupled(own) for own in cells.values()):  # outputs of channels go after they are solved
+    if not any(
+        ce.is_coupled(own) for own in cells.values()
+    ):  # outputs of channels go after they are solved
         check_changed(compensation, masks, changed)
     apply_masks(model, masks)
     if batch_norm_images:
@@ -82,7 +88,8 @@ def by_name(cells: dict[str, Cells], kept: Kept, ledger: Ledger) -> dict[str, An
         return [name for own in every for name, stay in own if stay == stays]
 
     left = {
-        of: ledger.whole(named, of) - ledger.removed(named, kept, of) for of in ("parameters", "macs")
+        of: ledger.whole(named, of) - ledger.removed(named, kept, of)
+        for of in ("parameters", "macs")
     }
     fixed = {name: why for own in named.values() for name, why in own.fixed.items()}
     return {"units": {"kept": of(True), "gone": of(False), "fixed": fixed, **left}}
@@ -93,15 +100,21 @@ def check_kept(allocation: partial, cells: dict[str, Cells], kept: Kept) -> None
     shapes = {site: tuple(own.shape) for site, own in cells.items()}
     given = {site: tuple(own.shape) for site, own in kept.items()}
     if shapes != given or any(own.dtype != torch.bool for own in kept.values()):
-        raise DataError(f"allocation {allocation.func.__name__} must give one bool a cell, {shapes}, not {given}")
+        raise DataError(
+            f"allocation {allocation.func.__name__} must give one bool a cell, {shapes}, not "
+            f"{given}"
+        )
 
 
 def check_changed(compensation: partial, masks: Masks, changed: Tensors) -> None:
-    """DataError if the compensation counts on weights that are gone: without them it is another network."""
+    """DataError if the compensation counts on weights that are gone: without them it is another
+    network.
+    """
     for name in set(masks) & set(changed):
         if changed[name].cpu()[~mask_of(masks[name], changed[name])].any():
             raise DataError(
-                f"compensation {compensation.func.__name__} gave values to removed weights of {name}; "
+                f"compensation {compensation.func.__name__} gave values to removed weights of "
+                f"{name}; "
                 "a checkpoint whose zeros cut through cells goes with granularity weights"
             )
 
@@ -115,15 +128,22 @@ def counted(
     still has a value.
     """
     parameters = {name: p.detach().cpu() for name, p in model.named_parameters() if name in counts}
-    removed = {name: int((~mask_of(masks[name], p)).sum()) if name in masks else 0 for name, p in parameters.items()}
+    removed = {
+        name: int((~mask_of(masks[name], p)).sum()) if name in masks else 0
+        for name, p in parameters.items()
+    }
     for name, p in parameters.items():
         if name in masks and p[~mask_of(masks[name], p)].any():
-            raise DataError(f"removed weights of {name} have values: the network is not as sparse as its masks say")
+            raise DataError(
+                f"removed weights of {name} have values: the network is not as sparse as its "
+                "masks say"
+            )
     everything, zeros = sum(counts.values()), sum(int((p == 0).sum()) for p in parameters.values())
     names = {site: [n for n in own.labels if n in counts] for site, own in cells.items()}
     prunable = {name for own in names.values() for name in own}
     layers = {
-        site: sum(removed[n] for n in own) / sum(counts[n] for n in own) for site, own in names.items()
+        site: sum(removed[n] for n in own) / sum(counts[n] for n in own)
+        for site, own in names.items()
     }
     whole, gone = sum(counts[n] for n in prunable), sum(removed.values())
     return {
@@ -143,7 +163,9 @@ def mask_of(mask: Tensor, parameter: Tensor) -> Tensor:
 
 
 def warn_of_collapse(model: nn.Module, images: Images) -> None:
-    """One warning line when no path from the images to the logits is left: seen from the logits, which are then all the same."""
+    """One warning line when no path from the images to the logits is left: seen from the logits,
+    which are then all the same.
+    """
     with inference(model):
         logits = model(im.plain(images, torch.arange(min(100, len(images))))).float()
     if (logits - logits[0]).abs().max() <= 1e-5 * logits.abs().max():

@@ -32,7 +32,9 @@ def score(
     context: Context,
 ) -> Result:
     """Scores of every cell by the criterion, and how far they can be relied on."""
-    model = network.build(part("state", dense)).to(context.device, memory_format=torch.channels_last)
+    model = network.build(part("state", dense)).to(
+        context.device, memory_format=torch.channels_last
+    )
     rng = np.random.default_rng(stream(seed, "score", round))
     train_images = im.to(network.data.splits.train, context.device)
     cells = sites.cells(network)
@@ -46,7 +48,9 @@ def score(
     return scores, {"reliability": report, "additive": additive}
 
 
-def check_estimates(criterion: str, cells: dict[str, Cells], estimates: dict[str, Estimate]) -> None:
+def check_estimates(
+    criterion: str, cells: dict[str, Cells], estimates: dict[str, Estimate]
+) -> None:
     """DataError unless there is a finite score for every cell."""
     for site in (*cells, *estimates):
         if site not in estimates or site not in cells:
@@ -56,7 +60,8 @@ def check_estimates(criterion: str, cells: dict[str, Cells], estimates: dict[str
         given, wanted = tuple(estimate.score.shape), tuple(cells[site].shape)
         if given != wanted:
             raise DataError(
-                f"criterion {criterion} gave scores of shape {given} for {site}, whose cells are {wanted}"
+                f"criterion {criterion} gave scores of shape {given} for {site}, whose cells "
+                f"are {wanted}"
             )
         if not estimate.score.isfinite().all():
             raise DataError(f"criterion {criterion} gave a score that is not finite in {site}")
@@ -64,11 +69,18 @@ def check_estimates(criterion: str, cells: dict[str, Cells], estimates: dict[str
 
 def warn_of_noise(report: dict[str, dict[str, float | None]]) -> None:
     """One warning line when two halves hardly agree, one when scores do not rank at all."""
-    poor = [name for name, r in report.items() if r["agreement"] is not None and r["agreement"] < NOISE]
+    poor = [
+        name for name, r in report.items() if r["agreement"] is not None and r["agreement"] < NOISE
+    ]
     if poor:
         log.warning(
-            "the ranking is mostly noise: two halves agree below %.1f (Spearman) in %s", NOISE, ", ".join(poor)
+            "the ranking is mostly noise: two halves agree below %.1f (Spearman) in %s",
+            NOISE,
+            ", ".join(poor),
         )
     level = [name for name, r in report.items() if r["equal"]]
     if level:
-        log.warning("all scores are equal in %s: cells go there in the order of their place", ", ".join(level))
+        log.warning(
+            "all scores are equal in %s: cells go there in the order of their place",
+            ", ".join(level),
+        )

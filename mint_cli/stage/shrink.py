@@ -27,7 +27,8 @@ FAILURES = (RuntimeError, ValueError, IndexError, TypeError, AttributeError, Ass
 
 @versioned(2)
 def shrink(network: Network, pruned: Artifact, context: Context) -> Result:
-    """The network with its idle channels and units taken out, and how far its outputs are from the masked one's.
+    """The network with its idle channels and units taken out, and how far its outputs are from the
+    masked one's.
 
     Where some part cannot be made smaller the masked network is kept, and the record says why.
     """
@@ -39,7 +40,9 @@ def shrink(network: Network, pruned: Artifact, context: Context) -> Result:
         small, lost = smaller(masked, network.pixels, x)
         found["difference"] = surgery.difference(masked, small, x)
         if not found["difference"] <= EXACT:
-            found["reason"] = f"its outputs differ by {found['difference']:.1e} of the largest logit"
+            found["reason"] = (
+                f"its outputs differ by {found['difference']:.1e} of the largest logit"
+            )
     except FAILURES as error:
         found["reason"] = first_line(error)
     if found["reason"]:

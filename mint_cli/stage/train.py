@@ -11,8 +11,11 @@ from mint_cli.training.loop import fit
 from mint_cli.training.recipe import Recipe
 
 
-def train(network: Network, checkpoint: Checkpoint | None, recipe: Recipe | None, context: Context) -> Result:
-    """The dense network: trained by the recipe, or taken from a checkpoint, with masks of its zeros if these are to stay.
+def train(
+    network: Network, checkpoint: Checkpoint | None, recipe: Recipe | None, context: Context
+) -> Result:
+    """The dense network: trained by the recipe, or taken from a checkpoint, with masks of its zeros
+    if these are to stay.
 
     With both, what the checkpoint leaves new is trained, and nothing else.
     """

@@ -29,14 +29,19 @@ def fit(
     masks: Masks | None = None,
     views: Views = im.views,
 ) -> list[float]:
-    """Train in place and return the mean loss of every epoch; weights outside ``masks`` stay exactly 0.0.
+    """Train in place and return the mean loss of every epoch; weights outside ``masks`` stay
+    exactly 0.0.
 
     ``views`` gives what enters the model for one batch of images after another.
 
-    ``seed`` fixes order, augmentation and dropout of every epoch by itself, so a run that was cut off goes on as if it
-    had not been.  Raises DataError with epoch and step at the first loss that is not finite.
+    ``seed`` fixes order, augmentation and dropout of every epoch by itself, so a run that was cut
+    off goes on as if it had not been.  Raises DataError with epoch and step at the first loss that
+    is not finite.
     """
-    images, model = im.to(images, context.device), model.to(context.device, memory_format=torch.channels_last)
+    images, model = (
+        im.to(images, context.device),
+        model.to(context.device, memory_format=torch.channels_last),
+    )
     if not recipe.epochs:
         return []
     optimiser = torch.optim.SGD(
@@ -51,9 +56,18 @@ def fit(
     losses = restore(model, optimiser, context.scratch.load())
     forward = torch.compile(model) if recipe.compile else model
     model.train()
-    epochs = tqdm(range(len(losses), recipe.epochs), initial=len(losses), total=recipe.epochs, disable=None, unit="epoch", leave=False)
+    epochs = tqdm(
+        range(len(losses), recipe.epochs),
+        initial=len(losses),
+        total=recipe.epochs,
+        disable=None,
+        unit="epoch",
+        leave=False,
+    )
     for epoch in epochs:
-        losses.append(train_epoch(forward, optimiser, images, recipe, [*seed, epoch], epoch, held, views))
+        losses.append(
+            train_epoch(forward, optimiser, images, recipe, [*seed, epoch], epoch, held, views)
+        )
         epochs.set_postfix(loss=f"{losses[-1]:.4f}")
         context.scratch.save(lambda: progress(model, optimiser, losses))
     if recipe.precision == "bfloat16":
@@ -62,13 +76,22 @@ def fit(
 
 
 def masked_parameters(model: nn.Module, masks: Masks) -> list[tuple[nn.Parameter, Tensor]]:
-    """Pairs of a parameter that is trained and its mask as 0.0 / 1.0, ready to multiply gradients."""
+    """Pairs of a parameter that is trained and its mask as 0.0 / 1.0, ready to multiply
+    gradients.
+    """
     pairs = ((model.get_parameter(name), mask) for name, mask in masks.items())
     return [(p, spread(mask, p.ndim).to(p.device, p.dtype)) for p, mask in pairs if p.requires_grad]
 
 
 def train_epoch(
-    model, optimiser, images: Images, recipe: Recipe, seed: list[int], epoch: int, held, views: Views
+    model,
+    optimiser,
+    images: Images,
+    recipe: Recipe,
+    seed: list[int],
+    epoch: int,
+    held,
+    views: Views,
 ) -> float:
     """One pass in random order (a last partial batch is left out) and its mean loss."""
     rng, device = np.random.default_rng(seed), images.pixels.device
@@ -85,24 +108,35 @@ def train_epoch(
         for step, entering in enumerate(views(images, batches, draws)):
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(recipe, epoch + step / steps)
-            losses[step] = train_step(model, optimiser, entering, images.labels[batches[step]], recipe, held)
+            losses[step] = train_step(
+                model, optimiser, entering, images.labels[batches[step]], recipe, held
+            )
     finite = losses.isfinite()
     if not finite.all():
         first = int((~finite).int().argmax())
         raise DataError(
-            f"training diverged: the loss is {losses[first].item()} in epoch {epoch + 1}, step {first + 1}; lower the learning rate"
+            f"training diverged: the loss is {losses[first].item()} in epoch {epoch + 1}, "
+            f"step {first + 1}; lower the learning rate"
         )
     return float(losses.mean())
 
 
 def train_step(model, optimiser, entering: Tensor, labels: Tensor, recipe: Recipe, held) -> Tensor:
-    """One update; gradients of masked weights are zeroed first, so weight, decay and momentum stay exactly 0.0 there."""
-    with torch.autocast(entering.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-        loss = nn.functional.cross_entropy(model(entering), labels, label_smoothing=recipe.label_smoothing)
+    """One update; gradients of masked weights are zeroed first, so weight, decay and momentum stay
+    exactly 0.0 there.
+    """
+    with torch.autocast(
+        entering.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"
+    ):
+        loss = nn.functional.cross_entropy(
+            model(entering), labels, label_smoothing=recipe.label_smoothing
+        )
     optimiser.zero_grad(set_to_none=True)
     with differentiated():
         loss.backward()
-    used = [(w.grad, mask) for w, mask in held if w.grad is not None]  # the forward pass may leave some out
+    used = [
+        (w.grad, mask) for w, mask in held if w.grad is not None
+    ]  # the forward pass may leave some out
     if used:
         torch._foreach_mul_(*map(list, zip(*used, strict=True)))
     optimiser.step()
@@ -116,23 +150,36 @@ def progress(model: nn.Module, optimiser, losses: list[float]) -> Tensors:
         for i, p in enumerate(model.parameters())
         if optimiser.state.get(p, {}).get("momentum_buffer") is not None
     }
-    return {f"state/{k}": v for k, v in model.state_dict().items()} | momentum | {"losses": torch.tensor(losses, dtype=torch.float64)}
+    return (
+        {f"state/{k}": v for k, v in model.state_dict().items()}
+        | momentum
+        | {"losses": torch.tensor(losses, dtype=torch.float64)}
+    )
 
 
 def restore(model: nn.Module, optimiser, saved: Tensors | None) -> list[float]:
-    """Put a training back where ``progress`` found it; returns the losses so far (none without progress)."""
+    """Put a training back where ``progress`` found it; returns the losses so far (none without
+    progress).
+    """
     if saved is None:
         return []
-    model.load_state_dict({k.removeprefix("state/"): v for k, v in saved.items() if k.startswith("state/")})
+    model.load_state_dict(
+        {k.removeprefix("state/"): v for k, v in saved.items() if k.startswith("state/")}
+    )
     for i, p in enumerate(model.parameters()):
         if f"momentum/{i}" in saved:
-            # in the weight's own memory order (channels_last): the fused update pairs them by place in memory
-            optimiser.state[p]["momentum_buffer"] = torch.empty_like(p, requires_grad=False).copy_(saved[f"momentum/{i}"])
+            # in the weight's own memory order (channels_last): the fused update pairs them by place
+            # in memory
+            optimiser.state[p]["momentum_buffer"] = torch.empty_like(p, requires_grad=False).copy_(
+                saved[f"momentum/{i}"]
+            )
     return saved["losses"].tolist()
 
 
 def predict(model: nn.Module, images: Images, batch_size: int = 100) -> tuple[Tensor, float]:
-    """The class that every image is given, int64 (n,) on the CPU, and the mean cross-entropy loss in nats, in float32."""
+    """The class that every image is given, int64 (n,) on the CPU, and the mean cross-entropy loss
+    in nats, in float32.
+    """
     device = device_of(model)
     found, loss = [], 0.0
     with inference(model):

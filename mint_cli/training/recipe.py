@@ -33,13 +33,18 @@ class Recipe:
             value = getattr(self, name)
             if not low <= value <= high or math.isinf(value):
                 raise SettingError(name, f"must lie between {low} and {high:g}", value)
-        for name, options in (("decay", ("step", "cosine")), ("precision", ("float32", "bfloat16"))):
+        for name, options in (
+            ("decay", ("step", "cosine")),
+            ("precision", ("float32", "bfloat16")),
+        ):
             if getattr(self, name) not in options:
                 # auto is settled before a recipe is made
                 known = ", ".join((*options, "auto") if name == "precision" else options)
                 raise SettingError(name, f"must be one of {known}", getattr(self, name))
         if sorted(set(self.milestones)) != self.milestones or min(self.milestones, default=0) < 0:
-            raise SettingError("milestones", "must rise from one to the next, from 0 on", self.milestones)
+            raise SettingError(
+                "milestones", "must rise from one to the next, from 0 on", self.milestones
+            )
 
 
 BOUNDS = (

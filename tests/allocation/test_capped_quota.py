@@ -39,8 +39,16 @@ def test_the_count_is_exact_when_small_cells_can_fill_what_large_ones_leave():
 
 
 def test_the_smallest_of_three_sizes_fill_what_is_left():
-    scores = {"large": torch.zeros(2), "middle": torch.full((2,), 1.0), "small": torch.full((6,), 2.0)}
-    sizes = {"large": torch.full((2,), 25), "middle": torch.full((2,), 9), "small": torch.ones(6).long()}
+    scores = {
+        "large": torch.zeros(2),
+        "middle": torch.full((2,), 1.0),
+        "small": torch.full((6,), 2.0),
+    }
+    sizes = {
+        "large": torch.full((2,), 25),
+        "middle": torch.full((2,), 9),
+        "small": torch.ones(6).long(),
+    }
     assert gone(allocate(scores, sizes, 12), sizes) == {"large": 0, "middle": 9, "small": 3}
 
 
@@ -63,7 +71,11 @@ def test_cells_go_in_order_of_their_scores_however_large_they_are():
     scores = {"a": torch.tensor([0.1, 0.2, 0.3, 9.0]), "b": torch.tensor([0.15, 0.25, 9.0])}
     sizes = {"a": torch.tensor([5, 1, 4, 1]), "b": torch.tensor([2, 7, 1])}
     kept = allocate(scores, sizes, 5 + 2 + 1)
-    assert kept["a"].tolist() == [False, False, True, True] and kept["b"].tolist() == [False, True, True]
+    assert kept["a"].tolist() == [False, False, True, True] and kept["b"].tolist() == [
+        False,
+        True,
+        True,
+    ]
 
 
 def test_caps_hold_exactly_and_what_they_save_goes_elsewhere():

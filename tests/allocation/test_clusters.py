@@ -109,5 +109,7 @@ def test_a_number_of_clusters_decides_how_much_goes_and_none_does_not():
 
 
 def test_so_many_cells_that_clustering_would_not_end_are_refused():
-    with pytest.raises(SettingError, match="^number is of clusters of at most 4096 cells.*has 4097"):
+    with pytest.raises(
+        SettingError, match="^number is of clusters of at most 4096 cells.*has 4097"
+    ):
         chosen({"fc1": [0.0] * 4097}, 5)

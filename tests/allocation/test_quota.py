@@ -18,9 +18,7 @@ def test_a_sites_own_cap_overrides_the_common_one():
     assert cap_of("a", 0.9, {"a": 0.25}) == 0.25 and cap_of("b", 0.9, {"a": 0.25}) == 0.9
 
 
-@pytest.mark.parametrize(
-    ("cap", "caps", "named"), [(1.5, {}, "cap"), (0.5, {"a": -0.1}, "caps.a")]
-)
+@pytest.mark.parametrize(("cap", "caps", "named"), [(1.5, {}, "cap"), (0.5, {"a": -0.1}, "caps.a")])
 def test_a_cap_outside_zero_and_one_is_refused_by_name(cap, caps, named):
     with pytest.raises(SettingError, match=rf"^{named} must lie in \[0, 1\], not"):
         cap_of("a", cap, caps)

@@ -27,7 +27,10 @@ def test_the_cap_holds_exactly_and_a_quantile_of_zero_removes_none():
 
 
 def test_a_cap_counts_weights_where_cells_differ_in_size():
-    scores, sizes = {"a": torch.zeros(4), "b": torch.ones(2)}, {"a": torch.tensor([5, 2, 2, 1]), "b": ones(2)}
+    scores, sizes = (
+        {"a": torch.zeros(4), "b": torch.ones(2)},
+        {"a": torch.tensor([5, 2, 2, 1]), "b": ones(2)},
+    )
     kept = threshold(scores, sizes, None, quantile=0.5, cap=1.0, caps={"a": 0.7})
     assert kept["a"].tolist() == [False, False, True, True]
 

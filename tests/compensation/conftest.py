@@ -1,4 +1,6 @@
-"""A small residual network with a part of its cells kept, images for it, and how they are looked at."""
+"""A small residual network with a part of its cells kept, images for it, and how they are looked
+at.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Kept weights re-solved: masks hold, nothing is lost where nothing is pruned, errors are made up for."""
+"""Kept weights re-solved: masks hold, nothing is lost where nothing is pruned, errors are made up
+for.
+"""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -34,7 +36,9 @@ INPUTS = ("dense", "pruned")
 def refitted(model, cells, kept, images, calibration, inputs="pruned", seed=0):
     none = {name: torch.zeros_like(own) for name, own in kept.items()}
     settings = {"calibration": calibration, "inputs": inputs}
-    found, changed = refit(model, cells, kept, none, images, np.random.default_rng(seed), **settings)
+    found, changed = refit(
+        model, cells, kept, none, images, np.random.default_rng(seed), **settings
+    )
     assert found is kept
     return changed
 
@@ -65,7 +69,9 @@ def test_full_masks_leave_the_function_as_it_is(model, noise, calibration, input
     torch.testing.assert_close(outputs(after, noise), outputs(model, noise), rtol=1e-3, atol=1e-3)
 
 
-def test_removed_weights_are_exactly_zero_and_the_model_itself_is_untouched(model, cells, kept, noise, calibration):
+def test_removed_weights_are_exactly_zero_and_the_model_itself_is_untouched(
+    model, cells, kept, noise, calibration
+):
     before = {key: value.clone() for key, value in model.state_dict().items()}
     changed = refitted(model, cells, kept, noise, calibration)
     for name, mask in kept.items():
@@ -82,9 +88,13 @@ def test_single_weights_are_solved_for_on_just_those_that_are_kept(model, noise,
     assert torch.equal(weight != 0, kept["inner"])
 
 
-def test_each_layer_is_the_least_squares_fit_of_its_own_dense_output(model, cells, kept, noise, calibration):
+def test_each_layer_is_the_least_squares_fit_of_its_own_dense_output(
+    model, cells, kept, noise, calibration
+):
     plain = im.Images(noise.pixels, noise.labels)
-    everywhere = replace(calibration, measured=0.0, joint=0.0, images=200, positions=64, ridge=1e-12)
+    everywhere = replace(
+        calibration, measured=0.0, joint=0.0, images=200, positions=64, ridge=1e-12
+    )
     changed = refitted(model, cells, kept, plain, everywhere, "dense")
     with torch.no_grad():
         seen = passage(model, "inner", im.plain(plain, torch.arange(200)))
@@ -114,7 +124,9 @@ def test_pruned_inputs_come_closer_to_the_dense_outputs_than_dense_ones_and_thes
 
 @pytest.mark.parametrize("add", ADDITIONS.values(), ids=ADDITIONS)
 def test_what_the_shortcut_lost_is_made_up_for(cells, kept, noise, calibration, add):
-    """With the stem pruned and everything after it kept, block and shortcut together come nearer to the dense sum."""
+    """With the stem pruned and everything after it kept, block and shortcut together come nearer to
+    the dense sum.
+    """
     model, ordinary = residual(add=add), residual()
     only = {"stem": cells["stem"], "outer": cells["outer"]}
     keep = {"stem": kept["stem"].clone().index_fill_(0, torch.tensor([0, 1]), False)}
@@ -147,8 +159,12 @@ def test_what_works_in_place_is_refitted_to_the_bits_of_what_does_not(
         torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-6)
 
 
-def test_the_same_stream_gives_the_same_bits_and_another_one_others(model, cells, kept, noise, calibration):
-    first, second, other = (refitted(model, cells, kept, noise, calibration, seed=s) for s in (5, 5, 6))
+def test_the_same_stream_gives_the_same_bits_and_another_one_others(
+    model, cells, kept, noise, calibration
+):
+    first, second, other = (
+        refitted(model, cells, kept, noise, calibration, seed=s) for s in (5, 5, 6)
+    )
     assert all(torch.equal(value, second[key]) for key, value in first.items())
     assert not torch.equal(first["inner.weight"], other["inner.weight"])
 
@@ -156,7 +172,9 @@ def test_the_same_stream_gives_the_same_bits_and_another_one_others(model, cells
 def test_logits_solved_together_differ_less_in_what_decides_and_more_in_what_does_not(
     model, cells, kept, noise, calibration
 ):
-    """The logits' mean decides nothing: an error in one logit is answered by the same in the others."""
+    """The logits' mean decides nothing: an error in one logit is answered by the same in the
+    others.
+    """
     plain = im.Images(noise.pixels, noise.labels)
     only, keep = {"out": cells["out"]}, {"out": kept["out"]}
 
@@ -170,16 +188,22 @@ def test_logits_solved_together_differ_less_in_what_decides_and_more_in_what_doe
     assert felt < 0.9 * felt_alone and free > free_alone
 
 
-def test_too_few_rows_are_refused_with_the_number_of_images_needed(model, cells, kept, noise, calibration):
+def test_too_few_rows_are_refused_with_the_number_of_images_needed(
+    model, cells, kept, noise, calibration
+):
     few = replace(calibration, images=2, positions=4)
     wanted = r"calibration.images must be at least \d+, not 2; layer inner .* only 8 rows"
     with pytest.raises(SettingError, match=wanted):
         refitted(model, {"inner": cells["inner"]}, {"inner": kept["inner"]}, noise, few)
 
 
-def test_more_images_than_there_are_and_other_inputs_are_refused_before_any_work(model, cells, calibration):
+def test_more_images_than_there_are_and_other_inputs_are_refused_before_any_work(
+    model, cells, calibration
+):
     layers, labels = layers_of(model), torch.zeros(99)
-    with pytest.raises(SettingError, match="^calibration.images must lie between 1 and 99.*not 100"):
+    with pytest.raises(
+        SettingError, match="^calibration.images must lie between 1 and 99.*not 100"
+    ):
         check(layers, cells, labels, calibration=calibration, inputs="dense")
     with pytest.raises(SettingError, match="^inputs must be one of"):
         check(layers, cells, torch.zeros(100), calibration=calibration, inputs="sparse")
@@ -192,7 +216,9 @@ def channels(model):
 
 
 @pytest.mark.parametrize("inputs", INPUTS)
-def test_full_masks_of_whole_channels_leave_the_function_as_it_is(model, channels, noise, calibration, inputs):
+def test_full_masks_of_whole_channels_leave_the_function_as_it_is(
+    model, channels, noise, calibration, inputs
+):
     exact = replace(calibration, ridge=1e-9)
     changed = refitted(model, channels, full(channels), noise, exact, inputs)
     after = pruned(model, channels, full(channels), changed)
@@ -242,13 +268,17 @@ class Forwards(Backwards):
 
 
 def test_layers_are_solved_in_the_order_in_which_a_pass_calls_them(noise, calibration):
-    """So that the inputs of each are those of layers already pruned, however the network is defined."""
+    """So that the inputs of each are those of layers already pruned, however the network is
+    defined.
+    """
     found = []
     for build in (Backwards, Forwards):
         model = seeded(build)
         cells = block_cells(model)
         generator = torch.Generator().manual_seed(2)
-        kept = {name: torch.rand(own.shape, generator=generator) < 0.6 for name, own in cells.items()}
+        kept = {
+            name: torch.rand(own.shape, generator=generator) < 0.6 for name, own in cells.items()
+        }
         found.append(refitted(model, cells, kept, noise, calibration))
     assert all(torch.equal(value, found[1][key]) for key, value in found[0].items())
 
@@ -266,13 +296,19 @@ class Padded(nn.Module):
         return self.out(self.second(self.first(x).relu()).relu().mean((2, 3)))
 
 
-PADDINGS = [(mode, padding) for mode in ("zeros", "reflect", "circular", "replicate") for padding in (1, "same")]
+PADDINGS = [
+    (mode, padding)
+    for mode in ("zeros", "reflect", "circular", "replicate")
+    for padding in (1, "same")
+]
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same'")
 @pytest.mark.parametrize(("mode", "padding"), [*PADDINGS, ("zeros", "valid"), ("zeros", (2, 0))])
 @pytest.mark.parametrize("inputs", INPUTS)
-def test_full_masks_leave_a_network_with_any_padding_as_it_is(mode, padding, inputs, noise, calibration):
+def test_full_masks_leave_a_network_with_any_padding_as_it_is(
+    mode, padding, inputs, noise, calibration
+):
     model = seeded(lambda: Padded(mode, padding))
     cells = block_cells(model)
     changed = refitted(model, cells, full(cells), noise, replace(calibration, ridge=1e-9), inputs)
@@ -337,7 +373,9 @@ def test_what_reads_a_unit_of_linear_layers_makes_up_for_it_exactly(calibration)
     assert set(changed) == {"last.weight", "norm.running_mean", "out.weight", "out.bias"}
     found = outputs(pruned(model, cells, kept, changed), images)
     torch.testing.assert_close(found, outputs(model, images), rtol=1e-3, atol=1e-3)
-    assert (outputs(pruned(model, cells, kept, {}), images) - outputs(model, images)).abs().max() > 0.05
+    assert (
+        outputs(pruned(model, cells, kept, {}), images) - outputs(model, images)
+    ).abs().max() > 0.05
 
 
 @pytest.mark.parametrize("build", [branches.residual, branches.dense])

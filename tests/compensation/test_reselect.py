@@ -1,4 +1,6 @@
-"""Cells chosen anew: counts hold exactly, cells stay whole, and the choice beats the one it was given."""
+"""Cells chosen anew: counts hold exactly, cells stay whole, and the choice beats the one it was
+given.
+"""
 
 from copy import deepcopy
 
@@ -82,7 +84,9 @@ def test_of_cells_of_unequal_size_as_many_of_every_size_go(model, noise, calibra
         assert chosen["inner"][held == size].sum() == kept["inner"][held == size].sum()
 
 
-def test_what_is_gone_is_never_revived_however_much_it_carries(model, cells, kept, noise, calibration):
+def test_what_is_gone_is_never_revived_however_much_it_carries(
+    model, cells, kept, noise, calibration
+):
     """Of the outer layer the cells go that the compensation would keep first."""
     ends = {name: torch.ones_like(own) for name, own in kept.items()}
     ends["outer"] = kept["outer"]
@@ -101,7 +105,9 @@ def test_of_whole_channels_as_many_stay_those_that_carry_most(model, noise, cali
     chosen, changed = reselected(model, cells, kept, noise, calibration)
     settings = {"calibration": calibration, "inputs": "pruned"}
     given, refitted = refit(model, cells, kept, kept, noise, np.random.default_rng(0), **settings)
-    assert {s: int(own.sum()) for s, own in chosen.items()} == {s: int(o.sum()) for s, o in kept.items()}
+    assert {s: int(own.sum()) for s, own in chosen.items()} == {
+        s: int(o.sum()) for s, o in kept.items()
+    }
     mine, theirs = (chosen, changed), (given, refitted)
     assert error(model, cells, *mine, noise) < error(model, cells, *theirs, noise)
 
@@ -141,7 +147,8 @@ def test_what_works_in_place_is_chosen_as_what_does_not(relu, add, cells, kept, 
 
 def test_the_stream_chooses_the_images(model, cells, kept, noise, calibration):
     first, again, other = (
-        reselected(model, cells, kept, noise, calibration, seed=s)[1]["inner.weight"] for s in (5, 5, 6)
+        reselected(model, cells, kept, noise, calibration, seed=s)[1]["inner.weight"]
+        for s in (5, 5, 6)
     )
     assert torch.equal(first, again) and not torch.equal(first, other)
 
@@ -182,5 +189,7 @@ def test_whole_units_are_not_chosen_anew_and_told_what_solves_what_they_leave(ca
     model = branches.network(branches.residual)
     cells, layers = branches.unit_cells(model), layers_of(model, branches.PIXELS)
     settings = {"calibration": calibration, "inputs": "pruned", "growth": 2.0, "sweeps": 1}
-    with pytest.raises(SettingError, match="^granularity must be blocks.*compensation refit solves"):
+    with pytest.raises(
+        SettingError, match="^granularity must be blocks.*compensation refit solves"
+    ):
         check(layers, cells, torch.arange(300) % 3, **settings)

@@ -42,7 +42,9 @@ def estimated(model, cells, images, estimator, features="means"):
 
 
 @pytest.mark.parametrize(("features", "columns"), [("means", 6), ("patches", 150)])
-def test_the_estimator_gets_paired_samples_and_the_group_of_every_column(model, cells, grey, features, columns):
+def test_the_estimator_gets_paired_samples_and_the_group_of_every_column(
+    model, cells, grey, features, columns
+):
     seen = {}
 
     def spy(child, parent, child_groups, parent_groups, rng, /):
@@ -82,7 +84,14 @@ def checked(model, cells, labels, features="means", samples_per_class=4, **setti
 
     plugin = partial(checked_by(least)(estimator), least=settings.get("least", 1))
     layers = record(model, settings.get("pixels", GREY))
-    check(layers, cells, labels, samples_per_class=samples_per_class, features=features, estimator=plugin)
+    check(
+        layers,
+        cells,
+        labels,
+        samples_per_class=samples_per_class,
+        features=features,
+        estimator=plugin,
+    )
 
 
 def test_what_it_can_do_passes_its_check(model, cells, grey):
@@ -105,7 +114,9 @@ def test_bad_settings_are_refused_before_any_work(model, cells, grey, changed, n
 
 def test_single_weights_of_a_channel_that_is_averaged_over_space_are_refused(model, grey):
     cells = weight_cells(model, "conv2", pixels=GREY)
-    with pytest.raises(SettingError, match="granularity must be blocks: .* a channel of layer conv2 is one feature"):
+    with pytest.raises(
+        SettingError, match="granularity must be blocks: .* a channel of layer conv2 is one feature"
+    ):
         checked(model, cells, grey.labels)
 
 
@@ -224,5 +235,7 @@ def test_an_estimator_against_classes_is_refused_and_told_where_it_belongs(model
 
     estimator = partial(mixture, bandwidth=None, form="left_out")
     settings = {"samples_per_class": 4, "features": "means", "estimator": estimator}
-    with pytest.raises(SettingError, match="^estimator must measure .* label_information does, not mix"):
+    with pytest.raises(
+        SettingError, match="^estimator must measure .* label_information does, not mix"
+    ):
         check(layers_of(model, GREY), cells, torch.arange(80) % 10, **settings)

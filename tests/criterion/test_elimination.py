@@ -73,7 +73,9 @@ def test_scores_are_in_squared_logits_so_that_they_compare_layers(model, images)
 
 
 def test_scores_are_per_weight_so_that_they_compare_cells_of_any_size(model, images):
-    """The last cell to go carries all the energy; so does the only one, of six times the weights."""
+    """The last cell to go carries all the energy; so does the only one, of six times the
+    weights.
+    """
     whole = scored(model, images, block_cells(model, "2", child=1, parent=1), depth=54)["2"].score
     total = scored(model, images, block_cells(model, "2", child=1), depth=54)["2"].score
     torch.testing.assert_close(whole[0, 0] * 6, total.max(), rtol=0.05, atol=0)
@@ -88,7 +90,9 @@ def test_cells_are_scored_in_the_shape_of_their_site(model, images):
 
 
 def test_below_the_depth_cells_are_not_tied_but_score_by_what_they_would_explain(model, images):
-    """Depth 27 ranks three channels of six in every row; a channel that explains nothing is last."""
+    """Depth 27 ranks three channels of six in every row; a channel that explains nothing is
+    last.
+    """
     for row in scored(model, images, depth=27)["2"].score:
         assert len(row.unique()) == 6 and row[1] == row.min()
         assert (row[[0, 2, 5]] > 0).all() and row[[3, 4]].max() > 0
@@ -107,7 +111,9 @@ def test_the_generator_chooses_the_images_and_positions(model, images):
 
 
 class Read(nn.Module):
-    """Channels that two layers read; of channel 1 neither makes anything, channel 2 only the second."""
+    """Channels that two layers read; of channel 1 neither makes anything, channel 2 only the
+    second.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -161,15 +167,21 @@ def test_fewer_rows_than_inputs_are_refused_with_the_images_that_the_worst_layer
 
 
 def test_layers_that_it_cannot_see_are_refused_by_name():
-    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3, groups=2), nn.Flatten(), nn.Linear(64, 3))
-    with pytest.raises(SettingError, match="^skip must leave alone 1; .* re-solved: it is a grouped"):
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3, groups=2), nn.Flatten(), nn.Linear(64, 3)
+    )
+    with pytest.raises(
+        SettingError, match="^skip must leave alone 1; .* re-solved: it is a grouped"
+    ):
         checked(record(model, (1, 8, 8)), block_cells(model))
 
 
 def test_cells_that_are_no_pairs_of_outputs_and_inputs_are_refused(model):
     odd = torch.zeros(6, 6, dtype=torch.int32)
     odd[0, 1] = odd[1, 0] = 1  # not all pairs of two sets
-    with pytest.raises(SettingError, match="granularity must cut the weight of 2.weight into pairs"):
+    with pytest.raises(
+        SettingError, match="granularity must cut the weight of 2.weight into pairs"
+    ):
         checked(layers_of(model), {"2": Cells((2, 1), {"2.weight": odd})})
 
 

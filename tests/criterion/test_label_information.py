@@ -1,4 +1,6 @@
-"""Information with the class: what estimators are given of units and channels, and what is refused."""
+"""Information with the class: what estimators are given of units and channels, and what is
+refused.
+"""
 
 from functools import partial
 
@@ -68,7 +70,9 @@ def test_features_of_a_unit_are_the_means_of_its_maps_or_of_what_it_joins_into(b
         model(noise.pixels.float() / 255)
     for site, own in cells.items():
         features, classes, groups = seen[site]
-        assert classes.flatten().tolist() == sorted(classes.flatten().tolist()) and len(classes) == 60
+        assert (
+            classes.flatten().tolist() == sorted(classes.flatten().tolist()) and len(classes) == 60
+        )
         for number, name in enumerate(own.names):
             wanted = met[name][noise.labels.argsort(stable=True)]
             mine = features[:, groups == number]
@@ -80,7 +84,8 @@ def test_projections_are_as_many_as_asked_for_and_the_same_for_all_batches(noise
     model = branches.network(branches.residual)
     cells = branches.unit_cells(model)
     found = [
-        given(model, cells, noise, features="projected", batch_size=size)["units"] for size in (7, 60)
+        given(model, cells, noise, features="projected", batch_size=size)["units"]
+        for size in (7, 60)
     ]
     assert found[0][0].shape == (24, 9) and found[0][2].tolist() == [0] * 3 + [1] * 3 + [2] * 3
     torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-4, atol=1e-4)

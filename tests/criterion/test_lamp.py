@@ -69,15 +69,24 @@ def test_single_weights_rank_within_a_layer_as_by_l1(model):
 def test_of_a_block_the_mean_square_counts_and_not_the_mean_magnitude():
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 1, bias=False))
     with torch.no_grad():
-        model[1].weight.copy_(torch.tensor([[0.0, 3.0, 2.0, 2.0]]))  # means 1.5 and 2, squares 4.5, 4
+        model[1].weight.copy_(
+            torch.tensor([[0.0, 3.0, 2.0, 2.0]])
+        )  # means 1.5 and 2, squares 4.5, 4
     score = scored(model, block_cells(model, "1", parent=2, pixels=(1, 2, 2)))["1"]
     torch.testing.assert_close(score, torch.tensor([[4.5 / 9, 4 / 17]], dtype=torch.float64))
 
 
 @pytest.mark.parametrize("sparsity", [0.3, 0.6, 0.9])
 def test_the_quotas_of_blocks_are_those_of_their_weights_where_these_are_all_equal(sparsity):
-    """Three layers whose blocks hold 9, 24 and 2 weights; as single weights they may be cut in two."""
-    layers = [nn.Conv2d(8, 24, 3, padding=1), nn.Flatten(), nn.Linear(24 * 16, 60), nn.Linear(60, 40)]
+    """Three layers whose blocks hold 9, 24 and 2 weights; as single weights they may be cut
+    in two.
+    """
+    layers = [
+        nn.Conv2d(8, 24, 3, padding=1),
+        nn.Flatten(),
+        nn.Linear(24 * 16, 60),
+        nn.Linear(60, 40),
+    ]
     model, generator = nn.Sequential(*layers), torch.Generator().manual_seed(0)
     groups = {"default": None, "2": 30}, {"default": None, "2": 32, "3": 30}
     cells = block_cells(model, child=groups[0], parent=groups[1], pixels=(8, 4, 4))

@@ -1,4 +1,6 @@
-"""First-order change of the loss by cells: by finite differences, in two halves, for frozen weights."""
+"""First-order change of the loss by cells: by finite differences, in two halves, for frozen
+weights.
+"""
 
 import numpy as np
 import pytest
@@ -40,7 +42,11 @@ def alike(images: Images) -> Images:
 def test_it_is_the_change_of_the_loss_when_a_cell_shrinks_a_little(model, cells, images):
     same, step = alike(images), 1e-5
     estimate = scored(model, cells, same, samples_per_class=10)["fc2"]
-    weight, labels, x = model.fc2.weight, cells["fc2"].labels["fc2.weight"], same.pixels.double() / 255
+    weight, labels, x = (
+        model.fc2.weight,
+        cells["fc2"].labels["fc2.weight"],
+        same.pixels.double() / 255,
+    )
     model.double()
 
     def loss() -> float:
@@ -58,7 +64,9 @@ def test_it_is_the_change_of_the_loss_when_a_cell_shrinks_a_little(model, cells,
 
 def test_single_weights_score_their_gradient_times_themselves(model, images):
     same = alike(images)
-    score = scored(model, weight_cells(model, "fc1", pixels=PIXELS), same, samples_per_class=10)["fc1"].score
+    score = scored(model, weight_cells(model, "fc1", pixels=PIXELS), same, samples_per_class=10)[
+        "fc1"
+    ].score
     loss = torch.nn.functional.cross_entropy(model(same.pixels.float() / 255), same.labels)
     (gradient,) = torch.autograd.grad(loss, [model.fc1.weight])
     torch.testing.assert_close(score.float(), (gradient * model.fc1.weight).abs().detach())
@@ -87,7 +95,12 @@ def test_either_half_sees_images_of_every_class(model, cells):
     pixels = torch.randint(1, 256, (60, 1, 6, 6), dtype=torch.uint8)
     labels = torch.arange(60) % 2
     pixels[labels == 0] = 0
-    found = scored(model, weight_cells(model, "fc1", pixels=PIXELS), Images(pixels, labels), samples_per_class=30)
+    found = scored(
+        model,
+        weight_cells(model, "fc1", pixels=PIXELS),
+        Images(pixels, labels),
+        samples_per_class=30,
+    )
     sizes = [float(half.mean()) for half in found["fc1"].halves]
     assert 0.5 < sizes[0] / sizes[1] < 2
 

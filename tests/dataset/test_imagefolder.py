@@ -1,4 +1,6 @@
-"""Folders of images: every format becomes three channels, classes go by name, and what cannot be read is named."""
+"""Folders of images: every format becomes three channels, classes go by name, and what cannot be
+read is named.
+"""
 
 from pathlib import Path
 
@@ -17,7 +19,9 @@ SETTINGS = {
 }  # fmt: skip
 
 
-def fill(folder: Path, count: int, colour: tuple[int, int, int], ending: str = "png", mode: str = "RGB") -> None:
+def fill(
+    folder: Path, count: int, colour: tuple[int, int, int], ending: str = "png", mode: str = "RGB"
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(count):
         image = Image.fromarray(np.full((10 + i, 20, 3), colour, np.uint8)).convert(mode)
@@ -45,7 +49,10 @@ def tree(tmp_path) -> Path:
 def test_classes_are_the_folders_in_order_and_the_middle_square_is_kept(tree):
     splits = imagefolder(tree, **SETTINGS)
     assert splits.classes == 2 and len(splits.train) == 8 and len(splits.test) == 4
-    assert splits.train.pixels.shape == (8, 3, 8, 8) and splits.train.labels.tolist() == [0] * 4 + [1] * 4
+    assert (
+        splits.train.pixels.shape == (8, 3, 8, 8)
+        and splits.train.labels.tolist() == [0] * 4 + [1] * 4
+    )
     assert (pixels(splits.train)[0, 2] == 250).all() and (pixels(splits.test)[3, 0] == 250).all()
 
 
@@ -57,7 +64,10 @@ def test_wide_images_lose_their_sides_not_their_shape(tree):
     assert (wide[:, :, 1:9] == 200).all()
 
 
-@pytest.mark.parametrize(("ending", "mode"), [("jpg", "RGB"), ("webp", "RGB"), ("png", "P"), ("png", "L"), ("png", "RGBA"), ("gif", "P")])
+@pytest.mark.parametrize(
+    ("ending", "mode"),
+    [("jpg", "RGB"), ("webp", "RGB"), ("png", "P"), ("png", "L"), ("png", "RGBA"), ("gif", "P")],
+)
 def test_every_format_and_mode_becomes_three_channels(tree, ending, mode):
     fill(tree / "train" / "white", 2, (255, 255, 255), ending, mode)
     splits = imagefolder(tree, **SETTINGS)
@@ -67,7 +77,9 @@ def test_every_format_and_mode_becomes_three_channels(tree, ending, mode):
 def test_one_folder_is_split_by_the_seed_with_every_class_on_both_sides(tmp_path):
     fill(tmp_path / "own" / "a", 8, (10, 10, 10))
     fill(tmp_path / "own" / "b", 4, (90, 90, 90))
-    first, again, other = (imagefolder(tmp_path, **SETTINGS | {"folder": "own", "seed": s}) for s in (0, 0, 1))
+    first, again, other = (
+        imagefolder(tmp_path, **SETTINGS | {"folder": "own", "seed": s}) for s in (0, 0, 1)
+    )
     assert first.test.labels.tolist() == [0, 0, 1] and len(first.train) == 9
     assert torch.equal(pixels(first.train), pixels(again.train))
     assert len(other.test) == 3
@@ -76,10 +88,16 @@ def test_one_folder_is_split_by_the_seed_with_every_class_on_both_sides(tmp_path
 @pytest.mark.parametrize(
     ("broken", "told"),
     [
-        (lambda t: (t / "train" / "red" / "0.png").write_bytes(b"no image"), "0.png is no image that can be read"),
+        (
+            lambda t: (t / "train" / "red" / "0.png").write_bytes(b"no image"),
+            "0.png is no image that can be read",
+        ),
         (lambda t: cut_short(t / "train" / "red" / "0.png"), "0.png is no image that can be read"),
         (lambda t: (t / "train" / "empty").mkdir(), "empty holds no images"),
-        (lambda t: fill(t / "val" / "green", 1, (0, 250, 0)), "green, of which train/ has no images"),
+        (
+            lambda t: fill(t / "val" / "green", 1, (0, 250, 0)),
+            "green, of which train/ has no images",
+        ),
         (lambda t: [p.unlink() for p in (t / "val").rglob("*.png")], "holds no images"),
     ],
 )  # fmt: skip
@@ -100,12 +118,19 @@ def test_a_folder_that_is_missing_or_has_one_class_is_refused(tmp_path):
 def noisy(folder: Path) -> Path:
     """Images of many sizes and formats, no two alike."""
     rng = np.random.default_rng(0)
-    for part, label, count in (("train", "a", 9), ("train", "b", 8), ("val", "a", 3), ("val", "b", 4)):
+    for part, label, count in (
+        ("train", "a", 9),
+        ("train", "b", 8),
+        ("val", "a", 3),
+        ("val", "b", 4),
+    ):
         (folder / part / label).mkdir(parents=True, exist_ok=True)
         for i in range(count):
             image = Image.fromarray(rng.integers(0, 256, (9 + 3 * i, 30 - i, 3), np.uint8))
             ending = ("png", "jpg", "webp")[i % 3]
-            image.convert("P" if i == 3 else "L" if i == 6 else "RGB").save(folder / part / label / f"{i}.{ending}")
+            image.convert("P" if i == 3 else "L" if i == 6 else "RGB").save(
+                folder / part / label / f"{i}.{ending}"
+            )
     return folder
 
 
@@ -124,7 +149,9 @@ def test_images_that_are_read_as_needed_are_those_in_memory_bit_for_bit(tmp_path
 
 def test_memory_is_what_all_pixels_may_take_up(tmp_path):
     whole = 24 * 3 * 8 * 8
-    assert imagefolder(noisy(tmp_path), **SETTINGS | {"memory": whole}).train.pixels.held is not None
+    assert (
+        imagefolder(noisy(tmp_path), **SETTINGS | {"memory": whole}).train.pixels.held is not None
+    )
     assert imagefolder(tmp_path, **SETTINGS | {"memory": whole - 1}).test.pixels.held is None
 
 
@@ -151,7 +178,9 @@ def test_of_images_read_as_needed_one_that_is_cut_short_is_named_when_it_is_read
         imagefolder(tree, **SETTINGS | {"memory": 0})
 
 
-@pytest.mark.parametrize(("name", "value"), [("size", 0), ("size", 5000), ("test_share", 0.0), ("test_share", 1.0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("size", 0), ("size", 5000), ("test_share", 0.0), ("test_share", 1.0)]
+)
 def test_settings_out_of_bounds_are_refused(tmp_path, name, value):
     fill(tmp_path / "a", 3, (1, 1, 1))
     fill(tmp_path / "b", 3, (2, 2, 2))

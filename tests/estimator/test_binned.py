@@ -10,10 +10,19 @@ from mint_cli.errors import SettingError
 from mint_cli.estimator.binned import binned, check, entropy
 
 
-def score(child: np.ndarray, parent: np.ndarray, groups: list[int], bins: int = 2, corrected: bool = False) -> torch.Tensor:
+def score(
+    child: np.ndarray, parent: np.ndarray, groups: list[int], bins: int = 2, corrected: bool = False
+) -> torch.Tensor:
     """Scores of one child channel and one parent group a label."""
     sides = torch.from_numpy(child).double(), torch.from_numpy(parent).double()
-    return binned(*sides, torch.tensor([0]), torch.tensor(groups), np.random.default_rng(0), bins=bins, corrected=corrected).score[0]
+    return binned(
+        *sides,
+        torch.tensor([0]),
+        torch.tensor(groups),
+        np.random.default_rng(0),
+        bins=bins,
+        corrected=corrected,
+    ).score[0]
 
 
 def coins(*repeats: int) -> np.ndarray:
@@ -24,10 +33,14 @@ def coins(*repeats: int) -> np.ndarray:
 def test_symbols_give_their_exact_information() -> None:
     a, b, c = coins(5).T
     both = np.c_[a, b]
-    assert score((a ^ b)[:, None], both, [0, 1]).tolist() == pytest.approx([np.log(2), np.log(2)])  # given the other, everything
+    assert score((a ^ b)[:, None], both, [0, 1]).tolist() == pytest.approx(
+        [np.log(2), np.log(2)]
+    )  # given the other, everything
     assert score(a[:, None], both, [0, 1]).tolist() == pytest.approx([np.log(2), 0])
     assert score(c[:, None], both, [0, 1]).tolist() == pytest.approx([0, 0], abs=1e-12)
-    assert score(a[:, None], np.c_[a, a], [0, 1]).tolist() == pytest.approx([0, 0], abs=1e-12)  # redundant parents
+    assert score(a[:, None], np.c_[a, a], [0, 1]).tolist() == pytest.approx(
+        [0, 0], abs=1e-12
+    )  # redundant parents
     assert score((a ^ b)[:, None], both, [0, 0]).tolist() == pytest.approx([np.log(2)])
 
 
@@ -58,7 +71,10 @@ def test_entropy_of_equal_frequencies_is_the_logarithm_of_their_number() -> None
 
 def test_information_rises_with_correlation() -> None:
     x, noise, z = np.random.default_rng(1).normal(size=(3, 4000, 1))
-    found = [float(score(x, np.c_[r * x + np.sqrt(1 - r * r) * noise, z], [0, 1], 4, True)[0]) for r in (0.0, 0.3, 0.6, 0.9)]
+    found = [
+        float(score(x, np.c_[r * x + np.sqrt(1 - r * r) * noise, z], [0, 1], 4, True)[0])
+        for r in (0.0, 0.3, 0.6, 0.9)
+    ]
     assert found == sorted(found)
 
 

@@ -24,7 +24,9 @@ def load(config: Path) -> tuple[Callable, dict]:
 
 
 CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "estimator").glob("*.yaml"))
-CONFIGS = [c for c in CONFIGS if not getattr(load(c)[0], "of_classes", False)]  # test_mixture has those
+CONFIGS = [
+    c for c in CONFIGS if not getattr(load(c)[0], "of_classes", False)
+]  # test_mixture has those
 CHILD_GROUPS, PARENT_GROUPS = torch.tensor([1, 0, 1, 2]), torch.tensor([0, 2, 1, 0, 2])
 
 
@@ -42,16 +44,29 @@ def activations(n: int = 120) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(child).float(), torch.from_numpy(parent).float()
 
 
-def estimate(plugin, child, parent, child_groups=CHILD_GROUPS, parent_groups=PARENT_GROUPS, seed=0, **changes):
+def estimate(
+    plugin, child, parent, child_groups=CHILD_GROUPS, parent_groups=PARENT_GROUPS, seed=0, **changes
+):
     """One call with a stream of its own."""
     function, settings = plugin
-    return function(child, parent, child_groups, parent_groups, np.random.default_rng(seed), **settings | changes)
+    return function(
+        child,
+        parent,
+        child_groups,
+        parent_groups,
+        np.random.default_rng(seed),
+        **settings | changes,
+    )
 
 
 def test_settings_stand_in_the_yaml_alone(plugin) -> None:
     function, settings = plugin
-    keywords = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    assert {p.name for p in keywords} == set(settings) and all(p.default is p.empty for p in keywords)
+    keywords = [
+        p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY
+    ]
+    assert {p.name for p in keywords} == set(settings) and all(
+        p.default is p.empty for p in keywords
+    )
 
 
 def test_scores_and_halves_are_finite_tables_of_child_by_parent_groups(plugin) -> None:

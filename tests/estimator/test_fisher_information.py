@@ -24,7 +24,9 @@ def two(mean, variance):
 def test_of_two_gaussians_it_is_the_mean_square_of_their_scores_difference(mean, variance):
     wanted = (1 - 1 / variance) ** 2 + (mean / variance) ** 2
     assert score(*two(mean, variance)) == pytest.approx(wanted, rel=1e-6, abs=1e-9)
-    assert score(*two(mean, variance), form="published") == pytest.approx(wanted, rel=1e-6, abs=1e-9)
+    assert score(*two(mean, variance), form="published") == pytest.approx(
+        wanted, rel=1e-6, abs=1e-9
+    )
 
 
 def test_a_shift_changes_the_published_form_alone():

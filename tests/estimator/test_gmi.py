@@ -11,13 +11,17 @@ from mint_cli.estimator.gmi import SCALES, check, conditional_gmi, gmi
 
 
 def henze_penrose(correlation: float) -> float:
-    """1 − 2 ∫ f g / (f + g) for a Gaussian pair of this correlation and its independent twin, on a fine grid."""
+    """1 − 2 ∫ f g / (f + g) for a Gaussian pair of this correlation and its independent twin, on a
+    fine grid.
+    """
     step = 0.02
     t = np.arange(-8, 8 + step / 2, step)
     x, y = np.meshgrid(t, t)
     rest = 1 - correlation**2
     independent = np.exp(-(x**2 + y**2) / 2) / (2 * np.pi)
-    joint = np.exp(-(x**2 - 2 * correlation * x * y + y**2) / (2 * rest)) / (2 * np.pi * np.sqrt(rest))
+    joint = np.exp(-(x**2 - 2 * correlation * x * y + y**2) / (2 * rest)) / (
+        2 * np.pi * np.sqrt(rest)
+    )
     return float(1 - 2 * (joint * independent / (joint + independent + 1e-300)).sum() * step**2)
 
 
@@ -34,9 +38,14 @@ def mean_and_error(values: list[float]) -> tuple[float, float]:
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 0.8, 0.95])
-def test_gaussian_pairs_give_the_integral_within_three_standard_errors_on_any_scale(correlation: float, scale: str) -> None:
+def test_gaussian_pairs_give_the_integral_within_three_standard_errors_on_any_scale(
+    correlation: float, scale: str
+) -> None:
     rng = np.random.default_rng(0)
-    values = [conditional_gmi(*pair(rng, 2400, correlation), None, rng, splits=2, scale=scale) for _ in range(8)]
+    values = [
+        conditional_gmi(*pair(rng, 2400, correlation), None, rng, splits=2, scale=scale)
+        for _ in range(8)
+    ]
     mean, error = mean_and_error(values)
     assert abs(mean - henze_penrose(correlation)) < 3 * error
 
@@ -49,7 +58,9 @@ def test_conditionally_independent_groups_average_zero(noise: float | None) -> N
         x, y = (x, y) if noise is None else (z + noise * x, z + noise * y)
         values.append(conditional_gmi(x, y, z, rng, splits=2, scale="none"))
     mean, error = mean_and_error(values)
-    assert abs(mean) < 3 * error + (0 if noise is None else 0.02)  # near neighbours are not equal: a trace of Z stays
+    assert abs(mean) < 3 * error + (
+        0 if noise is None else 0.02
+    )  # near neighbours are not equal: a trace of Z stays
 
 
 def test_dependence_given_the_condition_is_found_where_the_condition_hides_it() -> None:
@@ -57,14 +68,21 @@ def test_dependence_given_the_condition_is_found_where_the_condition_hides_it() 
     for _ in range(8):
         (x, y), z = pair(rng, 2400, 0.8), rng.normal(size=(2400, 1))
         values.append(conditional_gmi(x + z, y, z, rng, splits=2, scale="standard"))
-    assert abs(np.mean(values) - henze_penrose(0.8)) < 0.04  # bias in three dimensions, measured −.02
+    assert (
+        abs(np.mean(values) - henze_penrose(0.8)) < 0.04
+    )  # bias in three dimensions, measured −.02
 
 
 def test_the_estimate_rises_with_correlation() -> None:
     rng = np.random.default_rng(3)
     means = []
     for correlation in (0.0, 0.4, 0.7, 0.9, 0.99):
-        values = [conditional_gmi(*pair(rng, 900, correlation), rng.normal(size=(900, 1)), rng, splits=2, scale="none") for _ in range(4)]
+        values = [
+            conditional_gmi(
+                *pair(rng, 900, correlation), rng.normal(size=(900, 1)), rng, splits=2, scale="none"
+            )
+            for _ in range(4)
+        ]
         means.append(np.mean(values))
     assert means == sorted(means)
 
@@ -107,7 +125,10 @@ def test_the_order_of_samples_does_not_matter_on_average() -> None:
     x, y, z = triple(600)
     order = np.argsort(x[:, 0])
     given, sorted_ = (
-        [conditional_gmi(*rows, np.random.default_rng(seed), splits=2, scale="none") for seed in range(16)]
+        [
+            conditional_gmi(*rows, np.random.default_rng(seed), splits=2, scale="none")
+            for seed in range(16)
+        ]
         for rows in ((x, y, z), (x[order], y[order], z[order]))
     )
     (mean, error), (other, other_error) = mean_and_error(given), mean_and_error(sorted_)
@@ -117,14 +138,25 @@ def test_the_order_of_samples_does_not_matter_on_average() -> None:
 @pytest.mark.parametrize("scale", SCALES)
 def test_one_pair_alone_scores_exactly_as_in_bulk(scale: str) -> None:
     rng = np.random.default_rng(6)
-    parent, groups = torch.from_numpy(rng.normal(size=(150, 7))).float().relu(), torch.tensor([0, 1, 1, 2, 0, 2, 2])
-    child, child_groups = torch.from_numpy(rng.normal(size=(150, 6))).float() + parent[:, :6], torch.tensor([0, 0, 1, 2, 1, 1])
+    parent, groups = (
+        torch.from_numpy(rng.normal(size=(150, 7))).float().relu(),
+        torch.tensor([0, 1, 1, 2, 0, 2, 2]),
+    )
+    child, child_groups = (
+        torch.from_numpy(rng.normal(size=(150, 6))).float() + parent[:, :6],
+        torch.tensor([0, 0, 1, 2, 1, 1]),
+    )
     child[:30], parent[:30] = child[30:60], parent[30:60]  # duplicates
-    bulk = gmi(child, parent, child_groups, groups, np.random.default_rng(0), splits=2, scale=scale).score
+    bulk = gmi(
+        child, parent, child_groups, groups, np.random.default_rng(0), splits=2, scale=scale
+    ).score
     for c in range(3):
         for g in range(3):
             triple = child[:, child_groups == c], parent[:, groups == g], parent[:, groups != g]
-            assert conditional_gmi(*triple, np.random.default_rng(0), splits=2, scale=scale) == bulk[c, g]
+            assert (
+                conditional_gmi(*triple, np.random.default_rng(0), splits=2, scale=scale)
+                == bulk[c, g]
+            )
 
 
 @pytest.mark.parametrize("widths", [(1, 4, 2), (3, 1, 6), (2, 2, 2)])
@@ -147,7 +179,10 @@ def test_splits_are_averaged_and_the_halves_are_disjoint_splits() -> None:
     assert torch.allclose((whole.halves[0] + whole.halves[1]) / 2, whole.score)
     first = gmi(child, parent, labels, labels, np.random.default_rng(0), splits=2, scale="none")
     assert torch.equal(first.score, whole.halves[0])
-    assert gmi(child, parent, labels, labels, np.random.default_rng(0), splits=1, scale="none").halves is None
+    assert (
+        gmi(child, parent, labels, labels, np.random.default_rng(0), splits=1, scale="none").halves
+        is None
+    )
 
 
 def test_settings_outside_their_bounds_are_named() -> None:

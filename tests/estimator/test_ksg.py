@@ -18,7 +18,12 @@ def scores(correlation: float, conditional: bool, n: int = 1000, draws: int = 6)
         y = correlation * x + np.sqrt(1 - correlation**2) * noise
         parent, groups = (np.c_[y, z], [0, 1]) if conditional else (y, [0])
         child = x + z if conditional else x
-        sides = torch.from_numpy(child), torch.from_numpy(parent), torch.tensor([0]), torch.tensor(groups)
+        sides = (
+            torch.from_numpy(child),
+            torch.from_numpy(parent),
+            torch.tensor([0]),
+            torch.tensor(groups),
+        )
         found.append(float(ksg(*sides, rng, neighbours=5).score[0, 0]))
     return found
 
@@ -28,7 +33,9 @@ def scores(correlation: float, conditional: bool, n: int = 1000, draws: int = 6)
 def test_gaussian_pairs_give_the_closed_form(correlation: float, conditional: bool) -> None:
     found = scores(correlation, conditional)
     error = np.std(found, ddof=1) / np.sqrt(len(found))
-    bias = 0.03 if conditional else 0.01  # towards 0, known of the method; smaller with more samples
+    bias = (
+        0.03 if conditional else 0.01
+    )  # towards 0, known of the method; smaller with more samples
     assert abs(np.mean(found) + 0.5 * np.log(1 - correlation**2)) < 3 * error + bias
 
 

@@ -1,4 +1,6 @@
-"""Information with the class by a mixture: between its bounds, log of the classes, 0, invariances."""
+"""Information with the class by a mixture: between its bounds, log of the classes, 0,
+invariances.
+"""
 
 import math
 
@@ -75,7 +77,9 @@ def test_features_independent_of_the_class_have_none_of_it():
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_turned_and_shifted_features_have_the_same_information_and_scaled_ones_with_the_bandwidth(form):
+def test_turned_and_shifted_features_have_the_same_information_and_scaled_ones_with_the_bandwidth(
+    form,
+):
     x, y = normal(200, 4, apart=0.5)
     turn = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64)).Q
     fixed, free = score(x, y, bandwidth=0.7, form=form), score(x, y, form=form)
@@ -92,7 +96,9 @@ def test_memory_does_not_grow_with_the_samples_and_blocks_change_nothing(monkeyp
 
 
 def test_the_published_bandwidth_says_the_entropy_of_the_classes_of_any_wide_features(caplog):
-    """0.001 of variance in many dimensions: every kernel sees itself alone, whatever the class is."""
+    """0.001 of variance in many dimensions: every kernel sees itself alone, whatever the
+    class is.
+    """
     x, y = normal(100, 64)
     published = 0.001**0.5
     for form in ("upper", "lower"):
@@ -119,5 +125,7 @@ def test_a_bandwidth_that_is_none_is_refused(bandwidth):
 
 
 def test_an_unknown_form_is_refused():
-    with pytest.raises(SettingError, match="form must be one of upper, lower, left_out, not middle"):
+    with pytest.raises(
+        SettingError, match="form must be one of upper, lower, left_out, not middle"
+    ):
         measured(*normal(20), form="middle")

@@ -18,7 +18,15 @@ def score(rng: np.random.Generator, unpaired: bool, make: Callable) -> float:
     """The score of n = 900 samples of x (1), y (1), z (2), made from standard normal columns."""
     x, y, z = make(*(rng.normal(size=(900, d)) for d in (1, 1, 2)))
     parent = torch.from_numpy(np.c_[y, z])
-    result = published(torch.from_numpy(x), parent, torch.tensor([0]), torch.tensor([0, 1, 1]), rng, splits=1, unpaired=unpaired)
+    result = published(
+        torch.from_numpy(x),
+        parent,
+        torch.tensor([0]),
+        torch.tensor([0, 1, 1]),
+        rng,
+        splits=1,
+        unpaired=unpaired,
+    )
     return float(result.score[0, 0])
 
 
@@ -52,7 +60,9 @@ def sum_of_y_and_z(x, y, z):
         (True, copy_of_y, 0.341, 0.029),
     ],
 )
-def test_the_published_code_is_met_within_three_standard_errors(unpaired, case, mean, deviation) -> None:
+def test_the_published_code_is_met_within_three_standard_errors(
+    unpaired, case, mean, deviation
+) -> None:
     rng = np.random.default_rng(0)
     values = [score(rng, unpaired, case) for _ in range(DRAWS)]
     error = np.hypot(np.std(values, ddof=1), deviation) / np.sqrt(DRAWS)
@@ -61,8 +71,12 @@ def test_the_published_code_is_met_within_three_standard_errors(unpaired, case, 
 
 def test_unpaired_rows_hide_every_dependence() -> None:
     rng = np.random.default_rng(1)
-    dependent, none = ([score(rng, True, case) for _ in range(DRAWS)] for case in (copy_of_y, independent))
-    assert abs(np.mean(dependent) - np.mean(none)) < 3 * np.hypot(np.std(dependent), np.std(none)) / np.sqrt(DRAWS)
+    dependent, none = (
+        [score(rng, True, case) for _ in range(DRAWS)] for case in (copy_of_y, independent)
+    )
+    assert abs(np.mean(dependent) - np.mean(none)) < 3 * np.hypot(
+        np.std(dependent), np.std(none)
+    ) / np.sqrt(DRAWS)
 
 
 def test_splits_below_one_are_refused() -> None:

@@ -39,7 +39,9 @@ def test_without_numbers_every_kernel_is_a_cell_and_a_mapping_sets_single_layers
     layers = {"a": layer("a", 7, 5, 3, 3), "b": layer("b", 6, 4)}
     alone = blocks(None, layers, child_groups=None, parent_groups=None)
     assert alone["a"].shape == (7, 5) and alone["b"].shape == (6, 4)
-    mixed = blocks(None, layers, child_groups={"default": 3, "b": 2}, parent_groups={"default": None})
+    mixed = blocks(
+        None, layers, child_groups={"default": 3, "b": 2}, parent_groups={"default": None}
+    )
     assert mixed["a"].shape == (3, 5) and mixed["b"].shape == (2, 4)
     assert [count({"b": 2}, name, 7, "groups") for name in ("a", "b")] == [7, 2]
 

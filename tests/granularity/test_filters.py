@@ -78,7 +78,9 @@ def test_skipped_layers_keep_their_channels():
 
 def test_a_network_without_a_channel_that_can_go_is_refused_with_reasons():
     model = seeded(lambda: Net(lambda m, x: m.out(pooled(x)), out=nn.Linear(3, 3)))
-    with pytest.raises(SettingError, match="^skip leaves no channel that can go as a whole") as told:
+    with pytest.raises(
+        SettingError, match="^skip leaves no channel that can go as a whole"
+    ) as told:
         filter_cells(model)
     assert "the images: they are the images" in str(told.value)
     assert "out: its channels are the network's outputs" in str(told.value)

@@ -75,7 +75,9 @@ def test_a_unit_with_a_skipped_layer_stays_and_is_named():
 
 def test_a_network_without_units_is_refused_and_told_what_has_them():
     model = NETWORKS["sequential"]()
-    with pytest.raises(SettingError, match="^granularity finds no .* unit .*; units are what resnets"):
+    with pytest.raises(
+        SettingError, match="^granularity finds no .* unit .*; units are what resnets"
+    ):
         unit_cells(model)
     model = network(residual)
     layers = prunable_layers(record(model, PIXELS), ["first*", "second*", "third*"])

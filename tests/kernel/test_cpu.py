@@ -53,11 +53,15 @@ def test_visits_are_in_prims_order_each_vertex_once() -> None:
 
 
 @pytest.mark.parametrize("drop_zero", [False, True])
-def test_trees_go_by_the_names_of_vertices_whatever_the_order_of_their_rows(drop_zero: bool) -> None:
+def test_trees_go_by_the_names_of_vertices_whatever_the_order_of_their_rows(
+    drop_zero: bool,
+) -> None:
     rng = np.random.default_rng(1)
     points = whole(rng, 15, 4)
     base = squares(points, points).float()
-    order = torch.cat([torch.zeros(1, dtype=torch.int64), 1 + torch.from_numpy(rng.permutation(14))])
+    order = torch.cat(
+        [torch.zeros(1, dtype=torch.int64), 1 + torch.from_numpy(rng.permutation(14))]
+    )
     starts, child = np.array([0, 1]), torch.zeros(1, 15)
     plain = cpu.spanning_trees(base.numpy(), child.numpy(), starts, drop_zero, np.arange(15))
     turned = cpu.spanning_trees(

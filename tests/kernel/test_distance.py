@@ -10,7 +10,9 @@ from mint_cli.kernel.distance import grid, squares
 
 
 @pytest.mark.parametrize("channels", [1, 30, 4608])
-def test_grid_values_are_integers_whose_squared_distances_stay_below_two_to_the_53(channels: int) -> None:
+def test_grid_values_are_integers_whose_squared_distances_stay_below_two_to_the_53(
+    channels: int,
+) -> None:
     values = torch.from_numpy(np.random.default_rng(0).normal(size=(20, channels)))
     positions, step = grid(values)
     assert torch.equal(positions, positions.round())
@@ -23,11 +25,16 @@ def test_grid_values_are_integers_whose_squared_distances_stay_below_two_to_the_
 
 def test_distances_do_not_depend_on_the_order_or_blocks_of_channels() -> None:
     rng = np.random.default_rng(1)
-    positions, _ = grid(torch.from_numpy(rng.normal(size=(30, 100)) * 10.0 ** rng.integers(-4, 4, 100)))
+    positions, _ = grid(
+        torch.from_numpy(rng.normal(size=(30, 100)) * 10.0 ** rng.integers(-4, 4, 100))
+    )
     full = squares(positions, positions)
     shuffled = positions[:, torch.from_numpy(rng.permutation(100))]
     assert torch.equal(full, squares(shuffled, shuffled))
-    assert torch.equal(full - squares(positions[:, :40], positions[:, :40]), squares(positions[:, 40:], positions[:, 40:]))
+    assert torch.equal(
+        full - squares(positions[:, :40], positions[:, :40]),
+        squares(positions[:, 40:], positions[:, 40:]),
+    )
     direct = [[int(((a - b).long() ** 2).sum()) for b in positions] for a in positions]
     assert full.tolist() == direct
 

@@ -51,7 +51,9 @@ def test_halves_of_splits_average_disjoint_splits_and_one_split_has_none() -> No
     assert [float(h) for h in three.halves] == [1.0, 3.0]
 
 
-def test_halves_of_samples_see_disjoint_random_halves_of_the_rows_and_the_score_all_of_them() -> None:
+def test_halves_of_samples_see_disjoint_random_halves_of_the_rows_and_the_score_all_of_them() -> (
+    None
+):
     rows = torch.arange(41.0)[:, None].double()
     side, seen = sa.side(rows, torch.zeros(1, dtype=torch.int64), "child"), []
 
@@ -64,7 +66,10 @@ def test_halves_of_samples_see_disjoint_random_halves_of_the_rows_and_the_score_
     first, second, every = seen
     assert sorted(first + second) == every == rows[:, 0].tolist()
     assert {len(first), len(second)} == {20, 21} and first != sorted(first)
-    assert [float(h) for h in found.halves] == [np.mean(first), np.mean(second)] and found.score == 20
+    assert [float(h) for h in found.halves] == [
+        np.mean(first),
+        np.mean(second),
+    ] and found.score == 20
 
 
 @pytest.mark.parametrize(
@@ -73,10 +78,16 @@ def test_halves_of_samples_see_disjoint_random_halves_of_the_rows_and_the_score_
         (torch.zeros(4), torch.zeros(4), "child needs rows × channels"),
         (torch.zeros(4, 3), torch.zeros(2), "one group per channel"),
         (torch.zeros(4, 3), torch.tensor([0, 2, 2]), "child group 1 has no channels"),
-        (torch.full((4, 2), torch.inf), torch.tensor([1, 0]), "child group 0 holds NaN or infinite"),
+        (
+            torch.full((4, 2), torch.inf),
+            torch.tensor([1, 0]),
+            "child group 0 holds NaN or infinite",
+        ),
     ],
 )
-def test_samples_that_cannot_be_used_are_told_with_side_and_group(values, groups, told: str) -> None:
+def test_samples_that_cannot_be_used_are_told_with_side_and_group(
+    values, groups, told: str
+) -> None:
     with pytest.raises(DataError, match=told):
         sa.side(values, groups.long(), "child")
 

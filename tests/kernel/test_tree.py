@@ -1,4 +1,6 @@
-"""Trees: equal to slow references on hundreds of small sets with ties and duplicates, on every device."""
+"""Trees: equal to slow references on hundreds of small sets with ties and duplicates, on every
+device.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,13 @@ SETS = 300
 
 
 def one_tree(points: torch.Tensor, drop_zero: bool = False) -> np.ndarray:
-    """Tree ends of points (n, d): all columns but the last as the parents' part, the last as the child."""
+    """Tree ends of points (n, d): all columns but the last as the parents' part, the last as the
+    child.
+    """
     base = squares(points[:, :-1], points[:, :-1]).float()[None]
-    return tree.spanning_trees(base, points[:, -1:].T.contiguous().float(), torch.tensor([0, 1]), drop_zero)[0, 0].numpy()
+    return tree.spanning_trees(
+        base, points[:, -1:].T.contiguous().float(), torch.tensor([0, 1]), drop_zero
+    )[0, 0].numpy()
 
 
 def lengths(points: torch.Tensor) -> np.ndarray:
@@ -54,7 +60,9 @@ def test_trees_without_ties_have_the_edges_of_scipys() -> None:
         ends = one_tree(points)
         found = {frozenset(edge) for edge in enumerate(ends.tolist())} - {frozenset([0])}
         theirs = minimum_spanning_tree(lengths(points)).tocoo()
-        assert found == {frozenset(edge) for edge in zip(theirs.row.tolist(), theirs.col.tolist(), strict=True)}
+        assert found == {
+            frozenset(edge) for edge in zip(theirs.row.tolist(), theirs.col.tolist(), strict=True)
+        }
 
 
 def test_cross_edges_are_those_between_the_first_vertices_and_the_others() -> None:
@@ -101,7 +109,9 @@ def test_counts_of_all_pairs_are_those_of_trees_built_pair_by_pair() -> None:
 
 
 @pytest.mark.parametrize("once", [False, True])
-def test_donors_are_the_nearest_outside_a_group_and_ties_go_to_the_first_from_the_rows_own_place(once: bool) -> None:
+def test_donors_are_the_nearest_outside_a_group_and_ties_go_to_the_first_from_the_rows_own_place(
+    once: bool,
+) -> None:
     rng = np.random.default_rng(5)
     starts = torch.tensor([0, 2, 3, 5])
     for _ in range(100):
@@ -112,13 +122,17 @@ def test_donors_are_the_nearest_outside_a_group_and_ties_go_to_the_first_from_th
             gone: list[int] = []
             for i in range(6):
                 order = [(i + step) % 9 for step in range(9) if (i + step) % 9 not in gone]
-                expected = min(order, key=lambda j: float(((rows[i, rest] - donors[j, rest]) ** 2).sum()))
+                expected = min(
+                    order, key=lambda j: float(((rows[i, rest] - donors[j, rest]) ** 2).sum())
+                )
                 assert found[g, i] == expected
                 gone += [expected] if once else []
 
 
 def test_without_any_condition_every_row_gets_the_donor_in_its_place() -> None:
-    found = tree.nearest_outside(torch.zeros(7, 2).double(), torch.ones(7, 2).double(), torch.tensor([0, 2]), False)
+    found = tree.nearest_outside(
+        torch.zeros(7, 2).double(), torch.ones(7, 2).double(), torch.tensor([0, 2]), False
+    )
     assert found.tolist() == [list(range(7))]
 
 
@@ -131,4 +145,6 @@ def test_more_points_than_a_key_can_number_are_refused() -> None:
 def test_negative_distances_and_infinite_coordinates_are_refused() -> None:
     for base, x in ((-1.0, 0.0), (float("nan"), 0.0), (1.0, float("inf"))):
         with pytest.raises(DataError, match="finite coordinates"):
-            tree.spanning_trees(torch.full((1, 3, 3), base), torch.full((1, 3), x), torch.tensor([0, 1]), False)
+            tree.spanning_trees(
+                torch.full((1, 3, 3), base), torch.full((1, 3), x), torch.tensor([0, 1]), False
+            )

@@ -11,7 +11,10 @@ from mint_cli.network.layers import weight_counts
 def test_it_has_the_published_number_of_weights_layer_by_layer():
     counts = weight_counts(vgg16((3, 32, 32), 10))
     assert sum(counts.values()) == 14_977_728
-    assert list(counts) == [f"conv{i}.weight" for i in range(1, 14)] + ["linear1.weight", "linear3.weight"]
+    assert list(counts) == [f"conv{i}.weight" for i in range(1, 14)] + [
+        "linear1.weight",
+        "linear3.weight",
+    ]
     assert counts["conv5.weight"] == 294_912 and counts["conv13.weight"] == 2_359_296
     assert counts["linear1.weight"] == 262_144
 

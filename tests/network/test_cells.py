@@ -1,4 +1,6 @@
-"""Arithmetic of cells, on a site that spans layers: channels of one layer where they are made and read."""
+"""Arithmetic of cells, on a site that spans layers: channels of one layer where they are made and
+read.
+"""
 
 import pytest
 import torch
@@ -25,7 +27,9 @@ def model() -> nn.Module:
 
 @pytest.fixture
 def channels() -> Cells:
-    """Three cells: channels 0 and 1, channel 2, channels 3 and 4; whoever makes, norms or reads them."""
+    """Three cells: channels 0 and 1, channel 2, channels 3 and 4; whoever makes, norms or reads
+    them.
+    """
     cell = torch.tensor([0, 0, 1, 2, 2], dtype=torch.int32)
     read = torch.cat([cell, torch.tensor([-1], dtype=torch.int32)]).expand(4, 6)
     rows = dict.fromkeys(["made.weight", "made.bias", "norm.weight", "norm.bias"], cell)
@@ -176,7 +180,9 @@ def test_the_weights_of_cells_are_neither_biases_nor_norms_nor_statistics(model,
 
 def test_the_parameter_of_a_layers_cells_and_cells_that_span_layers(channels, inputs):
     assert ce.only_weight(inputs) == "read.weight"
-    with pytest.raises(SettingError, match="must have cells of one layer here, these span made.weight, made.bias"):
+    with pytest.raises(
+        SettingError, match="must have cells of one layer here, these span made.weight, made.bias"
+    ):
         ce.only_weight(channels)
 
 

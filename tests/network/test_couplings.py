@@ -1,4 +1,6 @@
-"""What NaNs in one channel show of a network: where it arrives, with which others, and what it fixes."""
+"""What NaNs in one channel show of a network: where it arrives, with which others, and what it
+fixes.
+"""
 
 import pytest
 import torch
@@ -43,7 +45,12 @@ def test_a_channel_arrives_where_it_is_read_through_all_that_keeps_channels_apar
 
 
 def test_layers_that_keep_channels_apart_make_none():
-    assert set(couplings(NETWORKS["depthwise"](), PIXELS).channels) == {IMAGE, "first", "last", "out"}
+    assert set(couplings(NETWORKS["depthwise"](), PIXELS).channels) == {
+        IMAGE,
+        "first",
+        "last",
+        "out",
+    }
 
 
 def test_makers_of_a_residual_stream_are_those_that_meet_in_a_sum():
@@ -161,9 +168,7 @@ def test_channels_that_pass_together_otherwise_than_apart_are_fixed(passing):
         stopped = (bad & ~every) if passing == "all" else (bad & every)
         return m.out(pooled(m.last(x.masked_fill(stopped, 0.0))))
 
-    model = seeded(
-        lambda: Net(forward, first=conv(3, 6), last=conv(6, 5), out=nn.Linear(5, 3))
-    )
+    model = seeded(lambda: Net(forward, first=conv(3, 6), last=conv(6, 5), out=nn.Linear(5, 3)))
     fixed = couplings(model, PIXELS).fixed
     assert "last" in fixed["first"] and "last" not in fixed
 
@@ -173,9 +178,7 @@ def test_a_layer_whose_rows_are_no_images_fixes_what_enters_it():
         rows = m.first(x).flatten(2).movedim(1, 2).flatten(0, 1)  # a row for each position
         return m.out(m.own(rows).view(len(x), -1, 5).mean(1))
 
-    model = seeded(
-        lambda: Net(forward, first=conv(3, 6), own=nn.Linear(6, 5), out=nn.Linear(5, 3))
-    )
+    model = seeded(lambda: Net(forward, first=conv(3, 6), own=nn.Linear(6, 5), out=nn.Linear(5, 3)))
     assert couplings(model, PIXELS).fixed["first"] == "the rows that enter own are not images"
 
 

@@ -1,4 +1,6 @@
-"""Channels of masked networks that carry nothing: found, folded where that is exact, the same outputs."""
+"""Channels of masked networks that carry nothing: found, folded where that is exact, the same
+outputs.
+"""
 
 from copy import deepcopy
 

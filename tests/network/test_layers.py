@@ -214,7 +214,10 @@ BLIND = {
     "depthwise": (lambda: Grouped(4), r"it is a grouped convolution \(groups=4\)"),
     "called twice": (Twice, "one forward pass calls it 2 times"),
     "as many tokens as images": (lambda: TokensFirst(2), "the rows that enter it are not images"),
-    "as many tokens as other images": (lambda: TokensFirst(3), "the rows that enter it are not images"),
+    "as many tokens as other images": (
+        lambda: TokensFirst(3),
+        "the rows that enter it are not images",
+    ),
     "tokens of all images": (Flattened, "the rows that enter it are not images"),
 }
 
@@ -225,7 +228,9 @@ def test_layers_that_can_be_masked_but_not_judged_by_their_inputs_say_why(case):
     layers = record(seeded(build), PIXELS)
     assert "odd" in prunable_layers(layers, [])
     assert [name for name, layer in layers.items() if layer.blind] == ["odd"]
-    with pytest.raises(SettingError, match=rf"skip must leave alone odd; layer odd cannot be judged: {reason}"):
+    with pytest.raises(
+        SettingError, match=rf"skip must leave alone odd; layer odd cannot be judged: {reason}"
+    ):
         la.refuse("skip", {name: layer.blind for name, layer in layers.items()}, "cannot be judged")
 
 
@@ -235,11 +240,13 @@ def test_linear_layers_on_tokens_have_tokens_for_positions():
     assert [(layers[n].positions, layers[n].blind) for n in ("1", "3")] == [(2, ()), (1, ())]
 
 
-def test_skipped_layers_are_left_out_by_name_and_pattern_and_unknown_ones_refused_with_the_names_there_are():
+def test_skipped_layers_are_left_out_by_name_and_pattern_and_unknown_ones_refused():
     layers = record(mlp(GREY, 10, hidden=[500, 300], dropout=0.2), GREY)
     assert list(prunable_layers(layers, ["fc1", "fc3"])) == ["fc2"]
     assert list(prunable_layers(layers, ["fc[12]"])) == ["fc3"]
-    with pytest.raises(SettingError, match=r"^skip must name layers of the network \(fc1, fc2, fc3\), not fc4"):
+    with pytest.raises(
+        SettingError, match=r"^skip must name layers of the network \(fc1, fc2, fc3\), not fc4"
+    ):
         prunable_layers(layers, ["fc4"])
     with pytest.raises(SettingError, match="skip leaves no layer to prune"):
         prunable_layers(layers, ["fc*"])
@@ -257,14 +264,20 @@ COUNTED = {
     ),
     "transposed": (table(a=nn.ConvTranspose2d(2, 3, 4)), {"a.weight": 96}),
     "grouped": (table(a=nn.Conv2d(4, 4, 3, groups=4)), {"a.weight": 36}),
-    "lone weights": (table(a=nn.Linear(1, 1), b=nn.Conv1d(1, 1, 1)), {"a.weight": 1, "b.weight": 1}),
+    "lone weights": (
+        table(a=nn.Linear(1, 1), b=nn.Conv1d(1, 1, 1)),
+        {"a.weight": 1, "b.weight": 1},
+    ),
     "attention": (
         table(a=nn.MultiheadAttention(4, 2)),
         {"a.in_proj_weight": 48, "a.out_proj.weight": 16},
     ),
     "embedding": (table(a=nn.Embedding(5, 4)), {"a.weight": 20}),
     "recurrent": (table(a=nn.GRU(2, 3)), {"a.weight_ih_l0": 18, "a.weight_hh_l0": 27}),
-    "weight norm": (table(a=weight_norm(nn.Conv2d(2, 3, 3))), {"a.parametrizations.weight.original1": 54}),
+    "weight norm": (
+        table(a=weight_norm(nn.Conv2d(2, 3, 3))),
+        {"a.parametrizations.weight.original1": 54},
+    ),
     "shared, once": (Shared(), {"first.weight": 36, "odd.weight": 144, "out.weight": 12}),
     "called twice, once": (Twice(), {"first.weight": 36, "odd.weight": 144, "out.weight": 12}),
 }
@@ -283,7 +296,9 @@ def test_of_our_own_networks_all_weights_are_those_of_their_layers(lenet):
 
 
 def test_batch_norms_are_those_that_keep_statistics():
-    model = table(a=nn.BatchNorm2d(3), b=nn.BatchNorm1d(3, track_running_stats=False), c=nn.LayerNorm(3))
+    model = table(
+        a=nn.BatchNorm2d(3), b=nn.BatchNorm1d(3, track_running_stats=False), c=nn.LayerNorm(3)
+    )
     assert list(la.batch_norms(model)) == ["a"]
 
 
@@ -306,7 +321,10 @@ def test_frozen_parameters_want_no_gradient_and_afterwards_those_that_did_want_o
 def test_a_network_that_overwrites_what_its_gradients_are_made_of_is_told_in_one_sentence():
     x = torch.rand(3, requires_grad=True)
     y = x.exp()
-    with pytest.raises(DataError, match="the network has no gradients: it changes in place"), la.differentiated():
+    with (
+        pytest.raises(DataError, match="the network has no gradients: it changes in place"),
+        la.differentiated(),
+    ):
         y += 1
         y.sum().backward()
     with pytest.raises(RuntimeError, match="another"), la.differentiated():
@@ -315,7 +333,10 @@ def test_a_network_that_overwrites_what_its_gradients_are_made_of_is_told_in_one
 
 def test_a_hook_sees_input_and_output_given_by_place_or_name_and_may_replace_the_output():
     model, seen = Grouped(), []
-    for call in (lambda: model.first(torch.ones(1, 1, 4, 4)), lambda: model.first(input=torch.ones(1, 1, 4, 4))):
+    for call in (
+        lambda: model.first(torch.ones(1, 1, 4, 4)),
+        lambda: model.first(input=torch.ones(1, 1, 4, 4)),
+    ):
         with la.hooked(model, ["first"], lambda n, x, y: seen.append((n, x.shape)) or y * 0):
             assert not call().any()
         assert call().any()

@@ -63,8 +63,14 @@ MODULES = {
     "without bias": (conv(3, padding=1, bias=False), (3, 7, 6)),
     "valid": (conv(3, padding="valid"), (3, 7, 6)),
     **{f"{mode} 1": (conv(3, padding=1, padding_mode=mode), (3, 7, 6)) for mode in MODES},
-    **{f"{mode} 2, 1": (conv((5, 3), padding=(2, 1), padding_mode=mode), (3, 7, 6)) for mode in MODES},
-    **{f"{mode} same": (conv((3, 4), padding="same", padding_mode=mode), (3, 7, 6)) for mode in MODES},
+    **{
+        f"{mode} 2, 1": (conv((5, 3), padding=(2, 1), padding_mode=mode), (3, 7, 6))
+        for mode in MODES
+    },
+    **{
+        f"{mode} same": (conv((3, 4), padding="same", padding_mode=mode), (3, 7, 6))
+        for mode in MODES
+    },
     "linear": (nn.Linear(6, 5), (6,)),
     "linear on tokens": (nn.Linear(6, 5), (4, 6)),
     "linear on as many tokens as channels": (nn.Linear(6, 5), (6, 6)),
@@ -82,7 +88,9 @@ def test_a_layers_patches_times_its_flat_weight_are_its_outputs_position_by_posi
     made = torch.einsum("ok,nkp->nop", module.weight.detach().flatten(1), patches)
     made = made + (0 if module.bias is None else module.bias.detach()[:, None])
     torch.testing.assert_close(made, outputs, atol=1e-5, rtol=1e-5)
-    positions = outputs.shape[2] if isinstance(module, nn.Conv2d) else torch.Size(shape[:-1]).numel()
+    positions = (
+        outputs.shape[2] if isinstance(module, nn.Conv2d) else torch.Size(shape[:-1]).numel()
+    )
     assert patches.shape == (2, module.weight[0].numel(), positions)
 
 
@@ -97,12 +105,18 @@ def test_channel_means_are_taken_over_positions_and_have_memory_of_their_own():
 
 
 def test_reestimated_statistics_are_those_of_the_images_in_inference_mode():
-    model = normalise_inputs(nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3)), (0.0,), (1.0,)).eval()
+    model = normalise_inputs(
+        nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3)), (0.0,), (1.0,)
+    ).eval()
     grey = Images(torch.randint(0, 256, (60, 1, 8, 8), dtype=torch.uint8), torch.zeros(60).long())
     ob.reestimate_batch_norm(model, grey, 60, np.random.default_rng(0), batch_size=25)
     out = model[0](grey.pixels.float() / 255)
-    torch.testing.assert_close(model[1].running_mean, out.mean((0, 2, 3)).detach(), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(model[1].running_var, out.var((0, 2, 3)).detach(), atol=1e-5, rtol=0.05)
+    torch.testing.assert_close(
+        model[1].running_mean, out.mean((0, 2, 3)).detach(), atol=1e-5, rtol=1e-4
+    )
+    torch.testing.assert_close(
+        model[1].running_var, out.var((0, 2, 3)).detach(), atol=1e-5, rtol=0.05
+    )
     assert not model[1].training and model[1].momentum == 0.1
 
 
@@ -169,7 +183,9 @@ def test_networks_that_work_in_place_have_the_jacobians_of_those_that_do_not(rel
 
 
 class ReadThenChanged(nn.Module):
-    """What the inner layer reads is rectified in place afterwards, for the layer that reads it next."""
+    """What the inner layer reads is rectified in place afterwards, for the layer that reads it
+    next.
+    """
 
     def __init__(self, in_place: bool) -> None:
         super().__init__()
@@ -192,19 +208,29 @@ def test_an_input_that_is_changed_in_place_after_a_layer_has_read_it_is_seen_as_
     with torch.no_grad():
         for name in layers:
             one, other = ob.passage(plain, name, x), ob.passage(model, name, x)
-            assert torch.equal(one.entering, other.entering) and torch.equal(one.leaving, other.leaving)
+            assert torch.equal(one.entering, other.entering) and torch.equal(
+                one.leaving, other.leaving
+            )
             assert (one.added is None) == (other.added is None)
-    one, other = (ob.jacobians(m, layers, x, torch.Generator().manual_seed(2)) for m in (plain, model))
+    one, other = (
+        ob.jacobians(m, layers, x, torch.Generator().manual_seed(2)) for m in (plain, model)
+    )
     assert all(torch.equal(one[name], other[name]) for name in layers)
 
 
 class Uses(nn.Module):
-    """One convolution, then whatever ``use`` does with its output and a shortcut of the same shape."""
+    """One convolution, then whatever ``use`` does with its output and a shortcut of the
+    same shape.
+    """
 
     def __init__(self, use) -> None:
         super().__init__()
         self.use = use
-        self.conv, self.norm, self.other = nn.Conv2d(1, 1, 1, bias=False), nn.BatchNorm2d(1), nn.BatchNorm2d(1)
+        self.conv, self.norm, self.other = (
+            nn.Conv2d(1, 1, 1, bias=False),
+            nn.BatchNorm2d(1),
+            nn.BatchNorm2d(1),
+        )
         self.bare = nn.BatchNorm2d(1, track_running_stats=False)
 
     def forward(self, x):
@@ -224,10 +250,10 @@ USES = {
     "rectified, then added": (lambda m, y, x: F.relu(y) + x, None, False),
     "two norms": (lambda m, y, x: x + m.other(m.norm(y)), "norm", False),
     "a norm of this batch": (lambda m, y, x: x + m.bare(y), None, False),
-    "a norm by hand": (lambda m, y, x: x + F.batch_norm(y, running_mean=None, running_var=None, training=True), None, False),
+    "a norm by hand": (lambda m, y, x: x + F.batch_norm(y, None, None, training=True), None, False),
     "joined, then added": (lambda m, y, x: torch.cat([y, x]).sum() + (y + x), None, False),
     "cut, then added": (lambda m, y, x: y.chunk(2, 2)[0].sum() + (y + x), None, False),
-    "measured, then added": (lambda m, y, x: y.view(y.shape) * 0 + y if y.dim() < 0 else y + x, None, True),
+    "measured, then added": (lambda m, y, x: y * 0 if y.dim() < 0 else y + x, None, True),
 }  # fmt: skip
 
 

@@ -78,12 +78,16 @@ def test_a_cut_above_the_budget_is_not_kept_and_changes_nothing(model, monkeypat
 @pytest.mark.parametrize("add", ADDITIONS.values(), ids=ADDITIONS)
 @pytest.mark.parametrize("relu", RELUS.values(), ids=RELUS)
 def test_of_networks_that_work_in_place_passages_are_those_from_the_pixels(relu, add):
-    walk = walked(residual(relu, add), ["stem", "inner", "outer", "out"], batches(3, 2, pixels=(1, 8, 8)))
+    walk = walked(
+        residual(relu, add), ["stem", "inner", "outer", "out"], batches(3, 2, pixels=(1, 8, 8))
+    )
     assert walk._cuts[0].start > 0
 
 
 class Aliased(nn.Module):
-    """A view made before a cut is written through after it, and what it is a view of is read again."""
+    """A view made before a cut is written through after it, and what it is a view of is
+    read again.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,7 +105,9 @@ class Aliased(nn.Module):
 
 
 class Chunked(nn.Module):
-    """Blocks of ShuffleNet: half of the channels pass by, the other half goes through convolutions."""
+    """Blocks of ShuffleNet: half of the channels pass by, the other half goes through
+    convolutions.
+    """
 
     def __init__(self, cut, in_place: bool) -> None:
         super().__init__()
@@ -138,7 +144,9 @@ def test_what_is_cut_in_pieces_comes_back_in_pieces(cut, in_place):
 
 
 def test_what_is_written_through_a_view_after_the_cut_is_seen_by_what_it_is_a_view_of():
-    walk = walked(seeded(Aliased), ["first", "second", "third", "out"], batches(3, pixels=(1, 8, 8)))
+    walk = walked(
+        seeded(Aliased), ["first", "second", "third", "out"], batches(3, pixels=(1, 8, 8))
+    )
     assert walk._cuts[0].start > 0
 
 

@@ -169,7 +169,10 @@ def test_a_masked_unit_and_one_that_is_gone_are_the_same_and_cost_what_is_foreto
     own = {n for unit in lost for n in unit.parameters}
     assert cost.parameters(small) == sum(p.numel() for n, p in parameters.items() if n not in own)
     ledger = Ledger(parameters, weight_counts(model), record(model, PIXELS))
-    left = {of: ledger.whole(cells, of) - ledger.removed(cells, kept, of) for of in ("macs", "parameters")}
+    left = {
+        of: ledger.whole(cells, of) - ledger.removed(cells, kept, of)
+        for of in ("macs", "parameters")
+    }
     if build is branches.residual:  # of a dense one's readers columns go as well
         assert left == {"macs": cost.macs(small, PIXELS), "parameters": cost.parameters(small)}
     else:

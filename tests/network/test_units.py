@@ -47,11 +47,16 @@ def test_channels_that_several_concatenations_read_are_one_unit():
     build = lambda: Net(forward, first=conv(3, 2), second=conv(5, 2), out=nn.Linear(7, 3))  # noqa: E731
     units = found(build).units
     assert [(unit.name, len(unit.joins)) for unit in units] == [("first", 2), ("second", 1)]
-    assert [join.past for join in units[0].joins] == [(0,), (0,)] and units[1].joins[0].past == (0, 1)
+    assert [join.past for join in units[0].joins] == [(0,), (0,)] and units[1].joins[0].past == (
+        0,
+        1,
+    )
 
 
 def test_resnet56_has_its_27_units_those_that_change_shapes_among_them():
-    units = find(resnet_cifar((3, 32, 32), 10, depth=56, bottleneck=False).eval(), (3, 32, 32)).units
+    units = find(
+        resnet_cifar((3, 32, 32), 10, depth=56, bottleneck=False).eval(), (3, 32, 32)
+    ).units
     assert [unit.name for unit in units] == [f"conv{i}" for i in range(2, 56, 2)]
     assert [len(unit.parameters) for unit in units] == [6] * 27
     assert [unit.shape for unit in units[8:10]] == [(16, 32, 32), (32, 16, 16)]
@@ -146,7 +151,11 @@ def test_maps_have_channels_second_also_where_tokens_come_before_them():
     )  # fmt: skip
     unit = find(model, PIXELS).units[0]
     assert unit.axis == -1 and maps(unit, torch.zeros(2, 64, 3)).shape == (2, 3, 64)
-    assert maps(find(network(residual), PIXELS).units[0], torch.zeros(2, 6, 8, 8)).shape == (2, 6, 64)
+    assert maps(find(network(residual), PIXELS).units[0], torch.zeros(2, 6, 8, 8)).shape == (
+        2,
+        6,
+        64,
+    )
 
 
 def test_the_network_is_left_as_it_was():

@@ -7,7 +7,9 @@ from mint_cli.schedule.cubic import cubic
 
 
 def test_rounds_follow_the_cube_of_what_is_left_of_them():
-    assert cubic(0.8, count=4) == pytest.approx([0.8 * (1 - (1 - i / 4) ** 3) for i in (1, 2, 3, 4)])
+    assert cubic(0.8, count=4) == pytest.approx(
+        [0.8 * (1 - (1 - i / 4) ** 3) for i in (1, 2, 3, 4)]
+    )
 
 
 def test_every_round_takes_less_than_the_one_before_and_the_last_asks_for_exactly_the_sparsity():

@@ -18,7 +18,9 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def reader(owner: list[int], outputs: int, kernel: int = 1, seed: int = 0) -> tuple[Problem, torch.Tensor]:
+def reader(
+    owner: list[int], outputs: int, kernel: int = 1, seed: int = 0
+) -> tuple[Problem, torch.Tensor]:
     """A reader of correlated inputs, with a metric of its outputs, and whose every input is."""
     k = len(owner) * kernel
     u = normal(400, k, seed=seed) @ normal(k, k, seed=seed + 1) + 1
@@ -84,7 +86,9 @@ def test_a_channel_that_nobody_listens_to_goes_first_and_costs_nothing():
     found.equations.gram[3], found.equations.gram[:, 3] = 0.0, 0.0
     found.equations.gram[3, 3], found.equations.cross[3] = 1.0, 0.0
     order, rises = eliminate([of(found, owner, 1.0), of(*NARROW, 1.0)], CHANNELS)
-    assert int(order[0]) in (3, 4) and int(order[0]) == 3 and float(rises[0]) < 1e-6 * float(rises[1])
+    assert (
+        int(order[0]) in (3, 4) and int(order[0]) == 3 and float(rises[0]) < 1e-6 * float(rises[1])
+    )
 
 
 def test_what_is_gone_of_a_reader_counts_nothing():

@@ -66,7 +66,9 @@ def test_a_lone_child_group_is_charged_exactly_the_rise_of_the_felt_error(equati
         assert float(cost[order[step]]) == pytest.approx(most, rel=1e-3)
 
 
-def test_cells_beyond_the_depth_cost_what_they_would_explain_but_never_more_than_ranked_ones(equations, metric):
+def test_cells_beyond_the_depth_cost_what_they_would_explain_but_never_more_than_ranked_ones(
+    equations, metric
+):
     layer = ch.cut(equations, metric, torch.tensor([0, 0, 1, 1]), torch.arange(8))
     for count in (1, 3, 7):
         plain, beyond = ch.costs(layer, count), ch.costs(layer, count, beyond=True)
@@ -90,13 +92,18 @@ def test_with_full_weights_a_sweep_of_one_group_charges_what_costs_do(equations,
 def only_the_sum_counts(equations, outputs: int) -> ch.Layer:
     """Every output is input 0, each a child group, and the logits feel nothing but their sum."""
     cross = equations.gram[:, [0] * outputs]
-    targets, variance = equations.targets[:1].expand(outputs), equations.variance[:1].expand(outputs)
+    targets, variance = (
+        equations.targets[:1].expand(outputs),
+        equations.variance[:1].expand(outputs),
+    )
     alike = eq.Normal(equations.gram, cross, equations.inputs, targets, variance)
     together = torch.ones(outputs, outputs) + 1e-3 * torch.eye(outputs)
     return ch.cut(alike, together.double(), torch.arange(outputs), torch.arange(8))
 
 
-def test_of_two_outputs_whose_sum_alone_is_felt_the_second_answers_the_error_of_the_first(equations):
+def test_of_two_outputs_whose_sum_alone_is_felt_the_second_answers_the_error_of_the_first(
+    equations,
+):
     """Output 0 has lost input 0.  Alone output 1 needs it once, together it must carry it twice."""
     layer = only_the_sum_counts(equations, 2)
     weights, kept = torch.zeros(2, 8, dtype=torch.float64), torch.zeros(2, 8, dtype=torch.bool)
@@ -106,7 +113,9 @@ def test_of_two_outputs_whose_sum_alone_is_felt_the_second_answers_the_error_of_
 
 
 def test_within_a_sweep_a_group_sees_what_the_groups_before_it_have_become(equations):
-    """All three have lost input 0: the first takes it on for all of them, the others find nothing to do."""
+    """All three have lost input 0: the first takes it on for all of them, the others find nothing
+    to do.
+    """
     layer = only_the_sum_counts(equations, 3)
     kept = torch.zeros(3, 8, dtype=torch.bool)
     kept[:, 0] = True
@@ -137,7 +146,9 @@ def test_equal_costs_go_in_order_of_position_and_cells_gone_before_even_those_of
 
 
 def test_shares_of_energy_multiply_up_and_what_costs_nothing_is_worth_nothing():
-    """1 minus a share is the share of energy left: the product of all but the last is the last's."""
+    """1 minus a share is the share of energy left: the product of all but the last is the
+    last's.
+    """
     cost = torch.tensor([[4.0, 1.0, 0.0], [2.0, 3.0, 0.0]], dtype=torch.float64)
     worth = ch.worth(cost)
     assert worth[0, 2] == worth[1, 2] == 0.0 and worth[0, 0] == cost.sum()
@@ -148,13 +159,17 @@ def test_shares_of_energy_multiply_up_and_what_costs_nothing_is_worth_nothing():
     assert all(first < second for first, second in ordered)
 
 
-def test_a_child_group_grows_to_twice_what_it_keeps_at_least_four_and_at_most_all(equations, metric):
+def test_a_child_group_grows_to_twice_what_it_keeps_at_least_four_and_at_most_all(
+    equations, metric
+):
     layer = ch.cut(equations, metric, torch.arange(4), torch.arange(8))
     assert [ch.depth(layer, kept, 2.0) for kept in (0.5, 2.4, 3.0, 7.0)] == [4, 5, 6, 8]
 
 
 def ready(equations, metric, shape=(4, 8)) -> Problem:
-    return Problem(SimpleNamespace(weight=nn.Parameter(torch.zeros(shape))), equations, metric, None)
+    return Problem(
+        SimpleNamespace(weight=nn.Parameter(torch.zeros(shape))), equations, metric, None
+    )
 
 
 def single(shape=(4, 8)) -> Cells:
@@ -162,7 +177,9 @@ def single(shape=(4, 8)) -> Cells:
 
 
 @pytest.mark.parametrize("sweeps", [0, 2])
-def test_a_choice_keeps_as_many_cells_and_its_weights_are_the_best_on_them(equations, metric, sweeps):
+def test_a_choice_keeps_as_many_cells_and_its_weights_are_the_best_on_them(
+    equations, metric, sweeps
+):
     kept = torch.rand(4, 8, generator=torch.Generator().manual_seed(2)) < 0.4
     none = torch.zeros_like(kept)
     chosen, weights = ch.choose(ready(equations, metric), single(), kept, none, 2.0, sweeps)

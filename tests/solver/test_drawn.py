@@ -13,7 +13,8 @@ from mint_cli.solver.rows import chosen, rows
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"stride": 2}, {"padding": 1}, {"stride": (1, 2), "padding": (0, 2), "dilation": 2}]
+    "settings",
+    [{}, {"stride": 2}, {"padding": 1}, {"stride": (1, 2), "padding": (0, 2), "dilation": 2}],
 )
 def test_moments_of_drawn_positions_are_those_of_unfolded_maps(settings):
     generator = torch.Generator().manual_seed(0)
@@ -29,17 +30,24 @@ def test_moments_of_drawn_positions_are_those_of_unfolded_maps(settings):
     eq.add(found, *rows(module, entering, target, at), weight)
     found = eq.reordered(found, drawn.flat_order(module))
     for name in ("inputs", "targets", "cross", "squares", "total"):
-        torch.testing.assert_close(getattr(found, name), getattr(wanted, name), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            getattr(found, name), getattr(wanted, name), rtol=1e-5, atol=1e-5
+        )
     torch.testing.assert_close(found.gram.tril(), wanted.gram.tril(), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("module", [nn.Conv2d(4, 3, 3, padding=1, padding_mode="reflect"), nn.Conv2d(4, 3, 3, padding="same")])
+@pytest.mark.parametrize(
+    "module",
+    [nn.Conv2d(4, 3, 3, padding=1, padding_mode="reflect"), nn.Conv2d(4, 3, 3, padding="same")],
+)
 def test_other_paddings_are_unfolded(module):
     entering = torch.randn(2, 4, 6, 6)
     target, at = module(entering).detach(), torch.tensor([[0, 17], [35, 5]])
     u, t = rows(module, entering, target, at)
     assert not drawn.readable(module)
-    torch.testing.assert_close(u @ module.weight.detach().flatten(1).T + module.bias.detach(), t, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        u @ module.weight.detach().flatten(1).T + module.bias.detach(), t, rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("k", [300, 1100])

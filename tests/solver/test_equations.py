@@ -73,7 +73,11 @@ def test_of_inputs_that_never_vary_the_targets_mean_is_all_that_can_be_said(rows
 @pytest.mark.parametrize("k", [12, 1030])  # from 1,024 inputs on the gram is made in parts
 def test_rows_in_pieces_give_the_same_problem_as_in_one(rows, k):
     u, t, weight = rows
-    u = u if k == 12 else torch.randn(400, k, generator=torch.Generator().manual_seed(2), dtype=u.dtype)
+    u = (
+        u
+        if k == 12
+        else torch.randn(400, k, generator=torch.Generator().manual_seed(2), dtype=u.dtype)
+    )
     whole, moments = problem(u, t, weight, ridge=0.1), eq.empty(k, 3, torch.device("cpu"))
     for piece in torch.arange(400).split(33):
         eq.add(moments, u[piece], t[piece], weight[piece])
@@ -87,7 +91,9 @@ def test_rows_in_pieces_give_the_same_problem_as_in_one(rows, k):
 
 
 @pytest.mark.parametrize("sparse", [0.0, 1.0])
-def test_a_joint_solve_is_the_solution_of_the_whole_system_written_out(rows, support, sparse, monkeypatch):
+def test_a_joint_solve_is_the_solution_of_the_whole_system_written_out(
+    rows, support, sparse, monkeypatch
+):
     monkeypatch.setattr(eq, "SPARSE", sparse)
     equations = problem(*rows, ridge=0.05)
     mixing = torch.randn(3, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -100,7 +106,9 @@ def test_a_joint_solve_is_the_solution_of_the_whole_system_written_out(rows, sup
     found = eq.solve_jointly(equations, metric, support, apart, tolerance=1e-6, iterations=500)
     torch.testing.assert_close(found, wanted.view(3, 12), rtol=1e-3, atol=1e-3)
     assert (found[~support] == 0.0).all()
-    assert (apart - wanted.view(3, 12)).abs().max() > 0.05  # outputs by themselves: another solution
+    assert (
+        apart - wanted.view(3, 12)
+    ).abs().max() > 0.05  # outputs by themselves: another solution
 
 
 def test_outputs_that_nothing_joins_are_solved_by_themselves(rows, support):
@@ -111,7 +119,9 @@ def test_outputs_that_nothing_joins_are_solved_by_themselves(rows, support):
 
 
 def test_a_gram_that_rounding_has_left_indefinite_is_solved_with_as_little_more_as_that_needs():
-    """Twin inputs with a ridge below float32's rounding: the larger of the two eigenvalues stays."""
+    """Twin inputs with a ridge below float32's rounding: the larger of the two eigenvalues
+    stays.
+    """
     root = torch.randn(400, 6, generator=torch.Generator().manual_seed(0))
     root = torch.cat([root, root], 1)
     gram = (root.T @ root).double() / 400
@@ -125,7 +135,10 @@ def test_a_gram_that_rounding_has_left_indefinite_is_solved_with_as_little_more_
     assert torch.equal(eq.factor(sound), torch.linalg.cholesky(sound))
     worse = gram - 1e-3 * torch.eye(12, dtype=gram.dtype)
     each = eq.factor(torch.stack([gram, sound, worse]))
-    assert all(torch.equal(root, eq.factor(own)) for root, own in zip(each, (gram, sound, worse), strict=True))
+    assert all(
+        torch.equal(root, eq.factor(own))
+        for root, own in zip(each, (gram, sound, worse), strict=True)
+    )
 
 
 def test_outputs_of_one_support_are_one_group_and_those_without_any_are_left_out():

@@ -44,10 +44,13 @@ def test_without_a_keeper_a_part_is_made():
 
 
 @pytest.mark.parametrize("most", [1, 2])
-def test_a_compensation_that_was_cut_off_goes_on_and_ends_as_if_it_had_not_been(setting, images, most):
+def test_a_compensation_that_was_cut_off_goes_on_and_ends_as_if_it_had_not_been(
+    setting, images, most
+):
     model, cells, kept, gone, calibration = setting
     settings = {"calibration": calibration, "inputs": "pruned"}
     for compensation, own in ((refit, {}), (reselect, {"growth": 2.0, "sweeps": 1})):
+
         def run(compensation=compensation, own=own):
             rng = np.random.default_rng(0)
             return compensation(model, cells, dict(kept), gone, images, rng, **settings, **own)
@@ -66,13 +69,19 @@ def test_a_compensation_that_was_cut_off_goes_on_and_ends_as_if_it_had_not_been(
 
 def test_a_criterion_that_was_cut_off_goes_on(setting, images):
     model, cells, _, _, calibration = setting
-    whole = elimination(model, cells, images, np.random.default_rng(0), calibration=calibration, depth=4)
+    whole = elimination(
+        model, cells, images, np.random.default_rng(0), calibration=calibration, depth=4
+    )
     keeper = Keeper(1)
     with kept_by(keeper), pytest.raises(InterruptedError):
-        elimination(model, cells, images, np.random.default_rng(0), calibration=calibration, depth=4)
+        elimination(
+            model, cells, images, np.random.default_rng(0), calibration=calibration, depth=4
+        )
     keeper.most = 99
     with kept_by(keeper):
-        found = elimination(model, cells, images, np.random.default_rng(0), calibration=calibration, depth=4)
+        found = elimination(
+            model, cells, images, np.random.default_rng(0), calibration=calibration, depth=4
+        )
     assert all(torch.equal(found[site].score, whole[site].score) for site in cells)
 
 

@@ -1,4 +1,6 @@
-"""Calibration images, their rows and weights, and a layer's problem, each against a direct computation."""
+"""Calibration images, their rows and weights, and a layer's problem, each against a direct
+computation.
+"""
 
 from dataclasses import replace
 
@@ -79,12 +81,16 @@ def test_the_images_are_seen_after_the_training_transform(noise):
     known = {p.float().div(255).numpy().tobytes() for p in noise.pixels}
     seen = torch.cat(list(source.batches()))
     turned = [x.numpy().tobytes() not in known for x in seen]
-    assert all(x.flip(-1).numpy().tobytes() in known for x, turn in zip(seen, turned, strict=True) if turn)
+    assert all(
+        x.flip(-1).numpy().tobytes() in known for x, turn in zip(seen, turned, strict=True) if turn
+    )
     assert 30 < sum(turned) < 70
 
 
 def test_more_images_than_there_are_are_refused(noise):
-    with pytest.raises(SettingError, match="calibration.images must lie between 1 and 200.*not 201"):
+    with pytest.raises(
+        SettingError, match="calibration.images must lie between 1 and 200.*not 201"
+    ):
         rows.stream(noise, replace(SETTINGS, images=201), np.random.default_rng(0))
 
 
@@ -191,7 +197,9 @@ def by_hand(model, layer, source, surveyed):
 
 
 @pytest.mark.parametrize("layer", ["stem", "inner"])
-def test_a_problem_holds_the_weighted_rows_of_its_layer_with_the_ridge_that_was_asked(model, noise, layer):
+def test_a_problem_holds_the_weighted_rows_of_its_layer_with_the_ridge_that_was_asked(
+    model, noise, layer
+):
     source = Stream(noise, SETTINGS, 7)
     surveyed, walk = rows.survey(model, [layer], source)[layer], Walk(model, [layer])
     found = rows.problem(walk, walk, layer, surveyed, source).equations
@@ -217,7 +225,11 @@ def test_without_a_place_for_a_bias_inputs_and_targets_are_not_centred(noise):
     bare = nn.Sequential(nn.Conv2d(1, 3, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(108, 3))
     source, walk = Stream(noise, SETTINGS, 7), Walk(bare.eval(), ["0"])
     found = rows.problem(walk, walk, "0", rows.survey(bare, ["0"], source)["0"], source)
-    assert found.shift is None and not found.equations.inputs.any() and not found.equations.targets.any()
+    assert (
+        found.shift is None
+        and not found.equations.inputs.any()
+        and not found.equations.targets.any()
+    )
 
 
 def seen(norm: str | None, added: torch.Tensor | None) -> Passage:
@@ -268,7 +280,9 @@ def test_with_pruned_inputs_the_target_makes_up_for_what_the_shortcut_lost(model
         here = target.gather(2, at.long()[:, None].expand(-1, 6, -1))
         total += (here * weights.float()[:, None]).sum((0, 2))
         weight += weights.float().sum()
-    torch.testing.assert_close(found.equations.targets, (total / weight).double(), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        found.equations.targets, (total / weight).double(), rtol=1e-3, atol=1e-3
+    )
 
 
 def test_solved_weights_and_their_bias_are_written_where_the_network_keeps_them(model):
@@ -283,7 +297,9 @@ def test_solved_weights_and_their_bias_are_written_where_the_network_keeps_them(
     found = Problem(model.outer, equations, torch.eye(6), "outer_norm.running_mean")
     changed = rows.solution(model, "outer", found, torch.full((6, 72), 0.5))
     bias = 10 - 36  # a batch norm subtracts its mean
-    torch.testing.assert_close(changed["outer_norm.running_mean"], model.outer_norm.running_mean - bias)
+    torch.testing.assert_close(
+        changed["outer_norm.running_mean"], model.outer_norm.running_mean - bias
+    )
     assert set(changed) == {"outer.weight", "outer_norm.running_mean"}
 
 
@@ -339,7 +355,12 @@ def test_fewer_rows_than_unknowns_are_refused_with_the_images_that_are_needed(mo
 
 
 def test_layers_that_cannot_be_seen_are_refused_by_name():
-    layers = {"a": layer("a", 9, 8, 1, 3, 3, blind=("it is a grouped convolution (groups=8)",)), "b": layer("b", 9, 8, 8)}
-    with pytest.raises(SettingError, match=r"^skip must leave alone a; layer a cannot be re-solved"):
+    layers = {
+        "a": layer("a", 9, 8, 1, 3, 3, blind=("it is a grouped convolution (groups=8)",)),
+        "b": layer("b", 9, 8, 8),
+    }
+    with pytest.raises(
+        SettingError, match=r"^skip must leave alone a; layer a cannot be re-solved"
+    ):
         rows.check_solvable(layers, layers)
     rows.check_solvable(layers, ["b"])

@@ -64,7 +64,9 @@ def test_outputs_that_grow_to_all_columns_cost_what_they_do_without(equations, m
     torch.testing.assert_close(again[2], kept, rtol=1e-3, atol=1e-4)
 
 
-def test_columns_that_are_not_grown_to_cost_nothing_or_what_they_would_still_explain(equations, metric):
+def test_columns_that_are_not_grown_to_cost_nothing_or_what_they_would_still_explain(
+    equations, metric
+):
     layer = we.ready(equations, metric, 6)
     plain, beyond = we.costs(layer), we.costs(layer, beyond=True)
     assert layer.inverse is None and ((plain > 0).sum(1) == 6).all()

@@ -67,7 +67,9 @@ def test_losses_are_in_squared_logits(build, noise):
 
 
 def test_of_an_output_that_cannot_be_foretold_all_that_the_logits_feel_is_lost(noise):
-    """The loss is E |J (t − mean)|² where every position counts alike and t has nothing to do with u."""
+    """The loss is E |J (t − mean)|² where every position counts alike and t has nothing to do with
+    u.
+    """
 
     def forward(m, x):
         return m.out(pooled(m.stem(x[:, :1]) + m.unit(x[:, 1:])))
@@ -81,7 +83,9 @@ def test_of_an_output_that_cannot_be_foretold_all_that_the_logits_feel_is_lost(n
     even = Calibration(100, 64, 0.0, 0.999, 1e-6, 100)
     with torch.no_grad():
         t = model.unit(noise.pixels[:, 1:].float() / 255).movedim(1, 0).flatten(1)
-        slopes = model.out.weight / 64  # of either logit; v − mean v leaves their difference, of variance 1/2
+        slopes = (
+            model.out.weight / 64
+        )  # of either logit; v − mean v leaves their difference, of variance 1/2
         felt = ((slopes[0] - slopes[1]) @ (t - t.mean(1, keepdim=True))).square().mean() * 64 / 2
     assert lost(model, replace(noise, padding=0, flip=False), even)[0] == pytest.approx(
         float(felt), rel=0.4

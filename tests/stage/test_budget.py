@@ -30,7 +30,10 @@ def coupled():
 
 def scores_of(cells, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return {s: torch.rand(own.shape, generator=generator, dtype=torch.float64) for s, own in cells.items()}
+    return {
+        s: torch.rand(own.shape, generator=generator, dtype=torch.float64)
+        for s, own in cells.items()
+    }
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.0, 1.5])
@@ -40,7 +43,9 @@ def test_a_sparsity_outside_zero_and_one_is_refused(value):
 
 
 def test_a_unit_that_is_none_is_refused():
-    with pytest.raises(SettingError, match="^of must be one of prunable, all, cells, parameters, macs, not bytes"):
+    with pytest.raises(
+        SettingError, match="^of must be one of prunable, all, cells, parameters, macs, not bytes"
+    ):
         Budget(0.5, "bytes")
 
 
@@ -51,7 +56,9 @@ def test_shares_are_of_the_prunable_weights_of_all_weights_or_of_the_cells(mlp):
     assert ledger.whole(cells, "parameters") == 950 + 33
 
 
-@pytest.mark.parametrize(("of", "share", "gone"), [("prunable", 0.5, 115), ("all", 0.2, 190), ("cells", 0.1, 23)])
+@pytest.mark.parametrize(
+    ("of", "share", "gone"), [("prunable", 0.5, 115), ("all", 0.2, 190), ("cells", 0.1, 23)]
+)
 def test_parts_of_layers_add_up_to_exactly_what_was_asked(mlp, of, share, gone):
     cells, ledger = mlp
     kept = Budget(share, of).allocate(CAPPED, scores_of(cells), cells, ledger)
@@ -72,7 +79,10 @@ def test_more_than_can_go_is_refused_with_the_largest_share_cut_and_not_rounded(
 
 def test_parameters_and_operations_are_asked_of_whole_channels_only(mlp):
     cells, ledger = mlp
-    with pytest.raises(SettingError, match="^of must be prunable, all or cells where no whole channel goes, not macs"):
+    with pytest.raises(
+        SettingError,
+        match="^of must be prunable, all or cells where no whole channel goes, not macs",
+    ):
         Budget(0.5, "macs").allocate(CAPPED, scores_of(cells), cells, ledger)
 
 
@@ -85,7 +95,9 @@ def test_without_a_share_the_allocation_is_asked_for_nothing(mlp):
         return {site: score > 0.5 for site, score in scores.items()}
 
     kept = Budget(None, "prunable").allocate(partial(deciding), scores_of(cells), cells, ledger)
-    assert asked == [None] and all(torch.equal(kept[s], score > 0.5) for s, score in scores_of(cells).items())
+    assert asked == [None] and all(
+        torch.equal(kept[s], score > 0.5) for s, score in scores_of(cells).items()
+    )
 
 
 def test_what_an_allocation_finds_wrong_is_told_as_its_own(mlp):
@@ -99,21 +111,27 @@ def test_operations_of_a_cell_are_its_weights_times_the_positions_they_work_at(m
     assert (ledger.each(cells, "macs")["fc2"] == 1).all()
     cells, ledger = coupled
     each = ledger.each(cells, "macs")
-    # at 36 pixels: rows of the stem (9), rows of the outer and columns of the inner convolution; 3 logits
+    # at 36 pixels: rows of the stem (9), rows of the outer and columns of the inner convolution; 3
+    # logits
     assert each["stem"].tolist() == [36 * (9 + 54 + 54) + 3] * 6
     assert each["inner"].tolist() == [36 * (54 + 54)] * 6
     assert ledger.whole(cells, "macs") == 36 * (6 * 9 + 2 * 36 * 9) + 18
 
 
 @pytest.mark.parametrize("of", ["prunable", "all", "parameters", "macs"])
-@pytest.mark.parametrize("allocation", [CAPPED, partial(layer_quota)], ids=["one quota", "layer quotas"])
+@pytest.mark.parametrize(
+    "allocation", [CAPPED, partial(layer_quota)], ids=["one quota", "layer quotas"]
+)
 def test_of_whole_channels_the_smallest_choice_goes_that_gives_the_share(coupled, of, allocation):
     cells, ledger = coupled
     scores = scores_of(cells)
     every = sum(int(own.sum()) for own in ledger.each(cells, of).values())
     for share in (0.2, 0.5, 0.7):
         kept = Budget(share, of).allocate(allocation, scores, cells, ledger)
-        wanted, search = round(share * ledger.whole(cells, of)), Search(allocation, scores, cells, ledger, of)
+        wanted, search = (
+            round(share * ledger.whole(cells, of)),
+            Search(allocation, scores, cells, ledger, of),
+        )
         removed = ledger.removed(cells, kept, of)
         amounts = range(0, every, max(1, every // 200))
         fewer = [search.removed(search.at(a)) for a in amounts if a < every * 0.8]
@@ -130,7 +148,9 @@ def test_what_has_gone_of_whole_channels_is_what_the_smaller_network_lacks(coupl
     small = shrink(model, cells, kept)
     lacking = cost.parameters(model) - cost.parameters(small)
     assert ledger.removed(cells, kept, "parameters") == lacking
-    assert ledger.removed(cells, kept, "macs") == cost.macs(model, pixels) - cost.macs(small, pixels)
+    assert ledger.removed(cells, kept, "macs") == cost.macs(model, pixels) - cost.macs(
+        small, pixels
+    )
     assert ledger.removed(cells, kept, "cells") == 3
 
 
@@ -144,7 +164,8 @@ def test_losses_a_weight_become_losses_a_unit_of_the_budget(coupled):
     cells, ledger = coupled
     level = {site: torch.full(own.shape, 2.0) for site, own in cells.items()}
     found = Budget(0.5, "macs").by_unit(level, cells, ledger)
-    # weights of a stem channel: 9 make it, 54 of each convolution and 3 logits; at 36 pixels but these
+    # weights of a stem channel: 9 make it, 54 of each convolution and 3 logits; at 36 pixels but
+    # these
     assert found["stem"].tolist() == pytest.approx([2 * (9 + 54 + 54 + 3) / (36 * 117 + 3)] * 6)
     assert found["inner"].tolist() == pytest.approx([2 / 36] * 6)
     assert Budget(0.5, "cells").by_unit(level, cells, ledger)["inner"].tolist() == [2 * 108] * 6

@@ -1,4 +1,6 @@
-"""What stages start from: data known by their content, networks by their seed, streams of their own."""
+"""What stages start from: data known by their content, networks by their seed, streams of their
+own.
+"""
 
 import hashlib
 from dataclasses import replace
@@ -66,7 +68,10 @@ def test_data_are_known_by_what_they_hold_and_not_by_their_folder():
     assert described("nothing") == described("nothing", "elsewhere")
     contents = [content(what) for what in ("nothing", "label", "pixel", "fewer")]
     assert len(set(contents)) == 4
-    assert all(one in str(described(what)) for what, one in zip(("nothing", "label"), contents, strict=False))
+    assert all(
+        one in str(described(what))
+        for what, one in zip(("nothing", "label"), contents, strict=False)
+    )
 
 
 def test_data_are_read_once():
@@ -113,7 +118,9 @@ def test_the_first_rounds_stream_is_the_seed_and_the_stages_name_as_it_always_wa
 
 
 def test_parts_of_an_artifact_come_back_without_their_prefix():
-    tensors = prefixed("state", {"a.weight": torch.ones(1)}) | prefixed("mask", {"a": torch.zeros(1)})
+    tensors = prefixed("state", {"a.weight": torch.ones(1)}) | prefixed(
+        "mask", {"a": torch.zeros(1)}
+    )
     found = Artifact(tensors, {}, 0.0)
     assert set(tensors) == {"state/a.weight", "mask/a"}
     assert list(part("state", found)) == ["a.weight"] and list(part("mask", found)) == ["a"]

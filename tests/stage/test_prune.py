@@ -54,10 +54,20 @@ SHAPES = {"fc1": (20, 36), "fc2": (10, 20), "fc3": (3, 10)}
 
 def pruned(context, trained=None, scores=None, **changed) -> Artifact:
     settings = {"granularity": KERNELS, "skip": [], "sparsity": 0.5, "of": "prunable"}
-    settings |= {"allocation": CAPPED, "compensation": NONE, "batch_norm_images": 0, "seed": 0, "round": 1}
+    settings |= {
+        "allocation": CAPPED,
+        "compensation": NONE,
+        "batch_norm_images": 0,
+        "seed": 0,
+        "round": 1,
+    }
     settings |= {"model": None} | changed
     own = network(settings["model"]) if settings["model"] else network()
-    steps = (Budget(settings["sparsity"], settings["of"]), settings["allocation"], settings["compensation"])
+    steps = (
+        Budget(settings["sparsity"], settings["of"]),
+        settings["allocation"],
+        settings["compensation"],
+    )
     rest = (settings["batch_norm_images"], settings["seed"], settings["round"])
     where = sites(settings["granularity"], settings["skip"])
     trained = trained or dense(model=settings["model"])
@@ -73,7 +83,10 @@ def zeros(found: Artifact) -> dict[str, int]:
 def test_zeros_of_the_network_are_what_the_record_says(context, granularity):
     found = pruned(context, granularity=granularity, sparsity=0.6)
     told, held = found.metrics["sparsity"], zeros(found)
-    assert sum(held.values()) == 570 and told["total"] == told["of_all_weights"] == told["zeros"] == 0.6
+    assert (
+        sum(held.values()) == 570
+        and told["total"] == told["of_all_weights"] == told["zeros"] == 0.6
+    )
     for name, count in COUNTS.items():
         assert told["layers"][name.partition(".")[0]] == held[name] / count
     assert found.metrics["weights"] == {"prunable": 950, "all": 950, "kept": 380}
@@ -103,7 +116,9 @@ def test_skipped_layers_stay_and_count_among_all_weights_only(context):
 
 
 def test_more_than_there_is_is_refused_with_the_most_that_can_go(context):
-    with pytest.raises(SettingError, match="^sparsity can be at most 0.2094 of all weights .*not 0.3"):
+    with pytest.raises(
+        SettingError, match="^sparsity can be at most 0.2094 of all weights .*not 0.3"
+    ):
         pruned(context, skip=["fc1", "fc3"], sparsity=0.3, of="all")
 
 
@@ -146,14 +161,22 @@ def test_of_a_skipped_layer_the_zeros_stay_too_and_are_counted_among_all(context
 
 
 @pytest.mark.parametrize("compensation", [NONE, REFIT, RESELECT], ids=["none", "refit", "reselect"])
-@pytest.mark.parametrize("allocation", [CAPPED, partial(layer_quota)], ids=["one quota", "layer quotas"])
-def test_more_zeros_than_are_wanted_stay_all_the_same_and_none_is_refitted(context, allocation, compensation):
+@pytest.mark.parametrize(
+    "allocation", [CAPPED, partial(layer_quota)], ids=["one quota", "layer quotas"]
+)
+def test_more_zeros_than_are_wanted_stay_all_the_same_and_none_is_refitted(
+    context, allocation, compensation
+):
     former = {"fc2.weight": torch.arange(200).view(10, 20) >= 120}
-    found = pruned(context, dense(former), sparsity=0.02, allocation=allocation, compensation=compensation)
+    found = pruned(
+        context, dense(former), sparsity=0.02, allocation=allocation, compensation=compensation
+    )
     weight = part("state", found)["fc2.weight"]
     assert not weight[~former["fc2.weight"]].any()
     assert found.metrics["sparsity"]["layers"]["fc2"] >= 0.6
-    assert found.metrics["sparsity"]["total"] == pytest.approx(sum(zeros(found).values()) / 950, abs=0.02)
+    assert found.metrics["sparsity"]["total"] == pytest.approx(
+        sum(zeros(found).values()) / 950, abs=0.02
+    )
 
 
 BLOCKS = partial(blocks, child_groups=2, parent_groups={"default": 2, "stem": 1})
@@ -166,23 +189,33 @@ def halved():
 
 def test_zeros_that_cut_through_cells_stay_and_are_counted(context):
     found = pruned(
-        context, dense(halved()), uniform({n: (2, 2) for n in SHAPES}), granularity=BLOCKS, sparsity=0.2
+        context,
+        dense(halved()),
+        uniform({n: (2, 2) for n in SHAPES}),
+        granularity=BLOCKS,
+        sparsity=0.2,
     )
     mask, told = part("mask", found)["fc2.weight"], found.metrics["sparsity"]
     assert not mask[~halved()["fc2.weight"]].any() and zeros(found)["fc2.weight"] >= 100
     assert told["of_all_weights"] == told["zeros"] == sum(zeros(found).values()) / 950
 
 
-def test_a_compensation_that_counts_on_weights_that_are_gone_is_an_error_and_no_wrong_network(context):
+def test_a_compensation_that_counts_on_weights_that_are_gone_is_an_error_and_no_wrong_network(
+    context,
+):
     settings = {"granularity": BLOCKS, "sparsity": 0.2, "compensation": REFIT}
-    wanted = "compensation refit gave values to removed weights of fc2.weight; .* granularity weights"
+    wanted = (
+        "compensation refit gave values to removed weights of fc2.weight; .* granularity weights"
+    )
     with pytest.raises(DataError, match=wanted):
         pruned(context, dense(halved()), uniform({n: (2, 2) for n in SHAPES}), **settings)
     found = pruned(context, dense(halved()), granularity=SINGLE, sparsity=0.3, compensation=REFIT)
     assert not part("state", found)["fc2.weight"][~halved()["fc2.weight"]].any()
 
 
-def in_rounds(context, compensation, allocation=CAPPED, granularity=KERNELS, criterion=None, model=None):
+def in_rounds(
+    context, compensation, allocation=CAPPED, granularity=KERNELS, criterion=None, model=None
+):
     """Three rounds, each with scores of its own that do not know what is gone."""
     current, found = dense(model=model), []
     own, where = (network(model) if model else network()), sites(granularity)
@@ -194,9 +227,16 @@ def in_rounds(context, compensation, allocation=CAPPED, granularity=KERNELS, cri
             shapes = {n: tuple(c.shape) for n, c in where.cells(own).items()}
             scores = uniform(shapes, seed=number)
         current = pruned(
-            context, current, scores, sparsity=sparsity, round=number, model=model, granularity=granularity,
-            allocation=allocation, compensation=compensation,
-        )  # fmt: skip
+            context,
+            current,
+            scores,
+            sparsity=sparsity,
+            round=number,
+            model=model,
+            granularity=granularity,
+            allocation=allocation,
+            compensation=compensation,
+        )
         found.append(current)
     return found
 
@@ -213,7 +253,9 @@ ROUNDS = {
 
 
 @pytest.mark.parametrize("case", ROUNDS)
-def test_a_later_round_never_revives_what_an_earlier_one_removed_and_reaches_its_sparsity(context, case):
+def test_a_later_round_never_revives_what_an_earlier_one_removed_and_reaches_its_sparsity(
+    context, case
+):
     compensation, allocation, granularity, criterion, model = ROUNDS[case]
     rounds = in_rounds(context, compensation, allocation, granularity, criterion, model)
     for before, after in zip(rounds, rounds[1:], strict=False):
@@ -236,13 +278,18 @@ def test_a_compensation_draws_from_the_stages_own_stream_another_one_in_every_ro
 
     for seed, number in ((0, 1), (0, 1), (0, 2), (1, 1)):
         pruned(context, compensation=partial(drawing), seed=seed, round=number)
-    wanted = [np.random.default_rng(stream(*own)).integers(2**62) for own in ((0, "prune"), (0, "prune", 2))]
+    wanted = [
+        np.random.default_rng(stream(*own)).integers(2**62)
+        for own in ((0, "prune"), (0, "prune", 2))
+    ]
     assert drawn[0] == drawn[1] == wanted[0] and drawn[2] == wanted[1] != drawn[3] != drawn[0]
 
 
 def test_calibration_images_differ_between_seeds_and_between_rounds(context):
     def weight(seed, number):
-        return part("state", pruned(context, compensation=REFIT, seed=seed, round=number))["fc2.weight"]
+        return part("state", pruned(context, compensation=REFIT, seed=seed, round=number))[
+            "fc2.weight"
+        ]
 
     first, again, later, other = (weight(*own) for own in ((0, 1), (0, 1), (0, 2), (1, 1)))
     assert torch.equal(first, again)
@@ -265,8 +312,12 @@ def test_a_compensation_gets_the_choice_what_is_gone_and_the_training_images(con
 
 
 def test_where_scores_decide_nothing_none_are_needed(context):
-    found = pruned(context, scores=False, compensation=RESELECT, allocation=partial(layer_quota), sparsity=0.4)
-    assert found.metrics["sparsity"]["layers"] == pytest.approx({"fc1": 0.4, "fc2": 0.4, "fc3": 0.4})
+    found = pruned(
+        context, scores=False, compensation=RESELECT, allocation=partial(layer_quota), sparsity=0.4
+    )
+    assert found.metrics["sparsity"]["layers"] == pytest.approx(
+        {"fc1": 0.4, "fc2": 0.4, "fc3": 0.4}
+    )
 
 
 def test_statistics_are_estimated_again_on_request_after_the_weights_are_final(context):
@@ -277,10 +328,18 @@ def test_statistics_are_estimated_again_on_request_after_the_weights_are_final(c
     settings = {"model": SMALL, "scores": uniform(shapes)}
     plain, found = (pruned(context, batch_norm_images=n, **settings) for n in (0, 240))
     states = [part("state", a) for a in (plain, found)]
-    assert all(torch.equal(states[0][n], states[1][n]) for n in states[0] if "running" not in n and "tracked" not in n)
+    assert all(
+        torch.equal(states[0][n], states[1][n])
+        for n in states[0]
+        if "running" not in n and "tracked" not in n
+    )
     model = own.build(states[0])
-    reestimate_batch_norm(model, own.data.splits.train, 240, np.random.default_rng(stream(0, "prune")))
-    torch.testing.assert_close(model.norm.running_mean, states[1]["norm.running_mean"], rtol=1e-4, atol=1e-6)
+    reestimate_batch_norm(
+        model, own.data.splits.train, 240, np.random.default_rng(stream(0, "prune"))
+    )
+    torch.testing.assert_close(
+        model.norm.running_mean, states[1]["norm.running_mean"], rtol=1e-4, atol=1e-6
+    )
     assert not torch.allclose(states[0]["norm.running_mean"], states[1]["norm.running_mean"])
 
 
@@ -294,10 +353,16 @@ def keeping_by_degrees(scores, sizes, wanted, /):
 
 @pytest.mark.parametrize("allocation", [keeping_too_little, keeping_by_degrees])
 def test_what_an_allocation_returns_is_checked_and_it_is_told_by_name(context, allocation):
-    with pytest.raises(DataError, match=f"allocation {allocation.__name__} must give one bool a cell"):
+    with pytest.raises(
+        DataError, match=f"allocation {allocation.__name__} must give one bool a cell"
+    ):
         pruned(context, allocation=partial(allocation))
     cells = sites().cells(network())
-    check_kept(partial(allocation), cells, {n: torch.ones(c.shape, dtype=torch.bool) for n, c in cells.items()})
+    check_kept(
+        partial(allocation),
+        cells,
+        {n: torch.ones(c.shape, dtype=torch.bool) for n, c in cells.items()},
+    )
 
 
 def test_an_allocation_that_decides_how_much_goes_needs_no_sparsity(context):
@@ -314,7 +379,9 @@ def keep(out: int, entering: int, rows, columns) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("passed_on", "told"), [(3, False), (4, True)])
-def test_a_pruning_that_cuts_every_path_is_told_and_one_that_leaves_a_single_path_is_not(caplog, passed_on, told):
+def test_a_pruning_that_cuts_every_path_is_told_and_one_that_leaves_a_single_path_is_not(
+    caplog, passed_on, told
+):
     model, images = network().build(), network().data.splits.train
     with torch.no_grad():
         for name in ("fc1", "fc2", "fc3"):

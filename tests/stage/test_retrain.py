@@ -34,7 +34,8 @@ def test_masks_hold_exactly_and_are_handed_on(context):
 
 def test_order_depends_on_the_seed_and_on_the_round(context):
     first, again, later, other = (
-        part("state", retrained(context, seed, r))["fc1.weight"] for seed, r in ((0, 1), (0, 1), (0, 2), (1, 1))
+        part("state", retrained(context, seed, r))["fc1.weight"]
+        for seed, r in ((0, 1), (0, 1), (0, 2), (1, 1))
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, later) and not torch.equal(first, other)

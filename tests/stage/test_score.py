@@ -37,7 +37,8 @@ def test_every_cell_has_a_score_and_every_site_its_reliability(dense, context):
 
 def test_a_criterion_draws_from_the_stages_own_stream_another_one_in_every_round(dense, context):
     first, again, later, other = (
-        scored(dense, context, RANDOM, seed, r)[0]["fc2"] for seed, r in ((0, 1), (0, 1), (0, 2), (1, 1))
+        scored(dense, context, RANDOM, seed, r)[0]["fc2"]
+        for seed, r in ((0, 1), (0, 1), (0, 2), (1, 1))
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, later) and not torch.equal(first, other)
@@ -73,7 +74,7 @@ def broken(model, cells, images, rng, /):
 BAD = {
     leaving_out: "criterion leaving_out gave no score: fc1",
     inventing: "criterion inventing gave a score for what is none: fc9",
-    transposed: r"criterion transposed gave scores of shape \(36, 20\) for fc1, whose cells are \(20, 36\)",
+    transposed: r"transposed gave scores of shape \(36, 20\) for fc1, whose cells are \(20, 36\)",
     broken: "criterion broken gave a score that is not finite in fc2",
 }
 
@@ -85,7 +86,9 @@ def test_what_a_criterion_returns_is_checked_and_it_is_told_by_name(dense, conte
 
 
 @pytest.mark.parametrize(("agreement", "told"), [(0.29, True), (0.31, False), (None, False)])
-def test_a_ranking_of_which_two_halves_hardly_agree_is_told_with_its_layers(caplog, agreement, told):
+def test_a_ranking_of_which_two_halves_hardly_agree_is_told_with_its_layers(
+    caplog, agreement, told
+):
     with caplog.at_level(logging.WARNING):
         warn_of_noise(
             {

@@ -13,7 +13,9 @@ from mint_cli.training.loop import predict
 
 
 def trained(context, seed=0, checkpoint=None, recipe=RECIPE):
-    tensors, metrics = train(network(seed=seed), checkpoint, None if checkpoint else recipe, context)
+    tensors, metrics = train(
+        network(seed=seed), checkpoint, None if checkpoint else recipe, context
+    )
     return Artifact(tensors, metrics, 0.0)
 
 
@@ -48,7 +50,10 @@ def test_what_a_checkpoint_leaves_new_is_trained_alone(context, tmp_path):
     given = Checkpoint.of(tmp_path / "given.pt", None, "name", False, ["fc3"])
     tensors, metrics = train(network(), given, replace(RECIPE, epochs=8), context)
     own = part("state", Artifact(tensors, metrics, 0.0))
-    assert len(metrics["training_loss"]) == 8 and metrics["training_loss"][-1] < metrics["training_loss"][0]
+    assert (
+        len(metrics["training_loss"]) == 8
+        and metrics["training_loss"][-1] < metrics["training_loss"][0]
+    )
     first = network().build().state_dict()
     for name, value in own.items():
         same = torch.equal(value, (first if name.startswith("fc3.") else state)[name])

@@ -1,4 +1,6 @@
-"""The training loop: what it learns, what fixes it, what stays removed, how it goes on when cut off."""
+"""The training loop: what it learns, what fixes it, what stays removed, how it goes on when cut
+off.
+"""
 
 from dataclasses import replace
 
@@ -17,9 +19,20 @@ from mint_cli.training.loop import fit, predict
 from mint_cli.training.recipe import Recipe
 
 RECIPE = Recipe(
-    epochs=4, batch_size=32, learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3, decay="step",
-    milestones=[2], gamma=0.1, warmup=0, label_smoothing=0.0, precision="float32", compile=False,
-)  # fmt: skip
+    epochs=4,
+    batch_size=32,
+    learning_rate=0.05,
+    momentum=0.9,
+    nesterov=True,
+    weight_decay=1e-3,
+    decay="step",
+    milestones=[2],
+    gamma=0.1,
+    warmup=0,
+    label_smoothing=0.0,
+    precision="float32",
+    compile=False,
+)
 PIXELS = (1, 6, 6)
 
 
@@ -109,7 +122,10 @@ def test_frozen_weights_are_not_trained_and_masks_of_them_hold(images, context):
     model.fc1.weight.requires_grad_(False)
     before = model.fc1.weight.clone()
     fit(model, images, RECIPE, [0], context, masks())
-    assert torch.equal(model.fc1.weight, before) and (model.fc2.weight[~masks()["fc2.weight"]] == 0).all()
+    assert (
+        torch.equal(model.fc1.weight, before)
+        and (model.fc2.weight[~masks()["fc2.weight"]] == 0).all()
+    )
 
 
 class Unused(nn.Module):
@@ -153,7 +169,9 @@ def test_a_training_that_was_cut_off_ends_as_if_it_had_not_been(images, tmp_path
 
 
 def test_momentum_returns_in_the_memory_order_of_its_weight(images, tmp_path):
-    """The fused update pairs weight and momentum by place in memory; convolutions lie channels last."""
+    """The fused update pairs weight and momentum by place in memory; convolutions lie channels
+    last.
+    """
 
     def network():
         layers = nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 3, 4), nn.Flatten()
@@ -173,7 +191,9 @@ def test_momentum_returns_in_the_memory_order_of_its_weight(images, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_with_epoch_and_step(images, context):
     with pytest.raises(DataError, match=r"training diverged: .* epoch \d+, step \d+"):
-        state_after(images, context, replace(RECIPE, learning_rate=1e6, momentum=0.0, weight_decay=1e6))
+        state_after(
+            images, context, replace(RECIPE, learning_rate=1e6, momentum=0.0, weight_decay=1e6)
+        )
 
 
 def test_no_epochs_leave_the_network_as_it_is(images, context):
@@ -199,9 +219,17 @@ def test_a_network_that_has_no_gradients_is_told(images, context):
         fit(seeded(Overwritten), images, RECIPE, [0], context)
 
 
-def test_channels_without_live_inputs_are_worth_their_bias_in_float32_after_a_training_in_bfloat16(images, context):
+def test_channels_without_live_inputs_are_worth_their_bias_in_float32_after_a_training_in_bfloat16(
+    images, context
+):
     def layers():
-        return nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 3)
+        return (
+            nn.Conv2d(1, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(288, 3),
+        )
 
     model = normalise_inputs(seeded(lambda: nn.Sequential(*layers())), (0.0,), (1.0,))
     model[0].bias.data += 1.001  # not a number of bfloat16
@@ -225,4 +253,6 @@ def test_prediction_is_the_largest_logit_and_the_loss_the_mean_over_all_images(i
     logits = model(images.pixels.float() / 255)
     predicted, loss = predict(model, images, batch_size=70)
     assert torch.equal(predicted, logits.argmax(1)) and predicted.dtype == torch.int64
-    assert loss == pytest.approx(nn.functional.cross_entropy(logits, images.labels).item(), rel=1e-5)
+    assert loss == pytest.approx(
+        nn.functional.cross_entropy(logits, images.labels).item(), rel=1e-5
+    )

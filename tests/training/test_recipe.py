@@ -8,9 +8,20 @@ from mint_cli.errors import SettingError
 from mint_cli.training.recipe import Recipe, learning_rate
 
 RECIPE = Recipe(
-    epochs=4, batch_size=32, learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3, decay="step",
-    milestones=[2], gamma=0.1, warmup=0, label_smoothing=0.0, precision="float32", compile=False,
-)  # fmt: skip
+    epochs=4,
+    batch_size=32,
+    learning_rate=0.05,
+    momentum=0.9,
+    nesterov=True,
+    weight_decay=1e-3,
+    decay="step",
+    milestones=[2],
+    gamma=0.1,
+    warmup=0,
+    label_smoothing=0.0,
+    precision="float32",
+    compile=False,
+)
 
 
 def test_steps_reach_the_rates_their_formula_names():
