@@ -8,9 +8,8 @@ import torch
 from mint_cli.protocol import Images
 from mint_cli.store import Context, Scratch
 
-torch.set_num_threads(
-    1
-)  # small tensors gain nothing by more, and a busy machine costs nothing then
+# small tensors gain nothing by more, and a busy machine costs nothing then
+torch.set_num_threads(1)
 
 
 @pytest.fixture

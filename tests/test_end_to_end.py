@@ -34,7 +34,10 @@ def finished(folder: Path, stage: str) -> list[Path]:
 
 
 def untimed(record: dict) -> dict:
-    return {k: v for k, v in record.items() if k not in ("seconds", "finished", "environment")}
+    kept = {k: v for k, v in record.items() if k not in ("seconds", "finished", "environment")}
+    cost = {k: v for k, v in record["cost"].items() if isinstance(v, dict)}
+    sizes = {k: {name: n for name, n in v.items() if name != "latency"} for k, v in cost.items()}
+    return kept | {"cost": sizes}
 
 
 def python(folder: Path, code: str, *overrides: str) -> subprocess.Popen:

@@ -66,7 +66,7 @@ def test_a_plug_in_takes_what_its_family_is_passed_by_place_and_settings_by_name
     assert all(p.annotation is not p.empty for p in settings)
     for config in configs:
         assert set(config) <= {p.name for p in settings}
-    mounted = {"estimator", "quotas", "order"}  # plug-ins that a pruner mounts
+    mounted = {"estimator", "quotas", "order", "base"}  # plug-ins that a pruner mounts
     assert {p.name for p in settings} - mounted <= set().union(*configs)
 
 

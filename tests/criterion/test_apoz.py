@@ -13,8 +13,16 @@ from mint_cli.errors import DataError
 
 @pytest.fixture
 def model() -> nn.Module:
-    layers = [nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 3), nn.ReLU()]
-    return seeded(lambda: nn.Sequential(*layers, nn.Flatten(), nn.Linear(48, 3)))
+    return seeded(
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(4, 3, 3),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(48, 3),
+        )
+    )
 
 
 def scored(model, images, **changed):

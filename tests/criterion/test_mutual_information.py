@@ -34,8 +34,9 @@ def test_it_does_not_change_with_the_scale_and_bins_hold_as_many_images_each():
 
 
 def test_channels_score_what_their_means_say_of_the_class(images):
-    layers = [nn.Conv2d(1, 3, 1), nn.ReLU(), nn.Flatten(), nn.Linear(108, 3)]
-    model = seeded(lambda: nn.Sequential(*layers))
+    model = seeded(
+        lambda: nn.Sequential(nn.Conv2d(1, 3, 1), nn.ReLU(), nn.Flatten(), nn.Linear(108, 3))
+    )
     with torch.no_grad():
         model[0].weight[0], model[0].bias[0] = 0.0, 1.0  # says nothing
         model[0].weight[1], model[0].bias[1] = 1.0, 0.0

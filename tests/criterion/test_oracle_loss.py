@@ -12,8 +12,11 @@ from mint_cli.criterion.oracle_loss import oracle_loss
 
 @pytest.fixture
 def model() -> nn.Module:
-    layers = [nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 3), nn.ReLU()]
-    return seeded(lambda: nn.Sequential(*layers, nn.Flatten(), nn.Linear(48, 3)))
+    def build() -> nn.Module:
+        layers = [nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 3), nn.ReLU()]
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(48, 3))
+
+    return seeded(build)
 
 
 def scored(model, images, **changed):

@@ -14,8 +14,16 @@ from mint_cli.protocol import Images
 
 @pytest.fixture
 def model() -> nn.Module:
-    layers = [nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 3), nn.ReLU()]
-    return seeded(lambda: nn.Sequential(*layers, nn.Flatten(), nn.Linear(48, 3)))
+    return seeded(
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(4, 3, 3),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(48, 3),
+        )
+    )
 
 
 def scored(model, images, pixels=(1, 6, 6), **changed):

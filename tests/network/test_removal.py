@@ -51,8 +51,11 @@ def test_losses_are_those_of_the_whole_network_run_for_each_masked_channel(build
 
 
 def test_activations_in_place_change_nothing():
-    layers = [conv(3, 6), nn.ReLU(inplace=True), conv(6, 5), nn.ReLU(inplace=True), nn.Flatten()]
-    model = seeded(lambda: nn.Sequential(*layers, nn.Linear(320, 3)))
+    def build():
+        layers = [conv(3, 6), nn.ReLU(inplace=True), conv(6, 5), nn.ReLU(inplace=True)]
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(320, 3))
+
+    model = seeded(build)
     agree(model, images(5), LABELS, filter_cells(model))
 
 
@@ -71,8 +74,12 @@ def test_tied_channels_of_resnet56_are_removed_wherever_they_are_read_and_the_re
 
 def twins() -> nn.Module:
     """Nothing reads channel 1; channels 2 and 3 are one channel twice, read alike."""
-    layers = [conv(3, 5), nn.ReLU(), conv(5, 4), nn.ReLU(), nn.Flatten()]
-    model = seeded(lambda: nn.Sequential(*layers, nn.Linear(256, 3)))
+
+    def build() -> nn.Module:
+        layers = [conv(3, 5), nn.ReLU(), conv(5, 4), nn.ReLU(), nn.Flatten()]
+        return nn.Sequential(*layers, nn.Linear(256, 3))
+
+    model = seeded(build)
     with torch.no_grad():
         first, second = model[0], model[2]
         second.weight[:, 1] = 0.0
@@ -135,7 +142,14 @@ def test_a_network_that_reads_numbers_out_of_its_tensors_is_refused():
 
 
 def test_a_reader_that_is_no_single_call_is_refused_by_its_name():
-    layers = [conv(3, 4), nn.ReLU(), conv(4, 4, padding_mode="circular"), nn.Flatten()]
-    model = seeded(lambda: nn.Sequential(*layers, nn.Linear(256, 3)))
+    model = seeded(
+        lambda: nn.Sequential(
+            conv(3, 4),
+            nn.ReLU(),
+            conv(4, 4, padding_mode="circular"),
+            nn.Flatten(),
+            nn.Linear(256, 3),
+        )
+    )
     with pytest.raises(DataError, match="layer 2 reads cannot be removed one by one"):
         Removals(model, filter_cells(model), images(5), LABELS, 2).in_order()
