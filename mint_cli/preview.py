@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
+from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
 
 from mint_cli import check
+from mint_cli.allocation.layer_quota import layer_quota
 from mint_cli.criterion.l1 import l1
 from mint_cli.data import images as im
 from mint_cli.errors import SettingError
@@ -48,11 +50,21 @@ def preview(e: Experiment) -> str:
 
 
 def choice(e: Experiment, model: nn.Module, cells: dict[str, Cells]) -> Kept:
-    """What the allocation would keep by the mean absolute weight of channels, set by set."""
+    """What would be kept by the mean absolute weight of channels, set by set.
+
+    By the allocation where that is exact; else every set gives up the same share.
+    """
     nothing = np.random.default_rng(0)  # l1 draws none
     estimates = l1(model, cells, e.data.splits.train, nothing, normalise=True)
     scores = {site: own.score for site, own in estimates.items()}
-    return e.budgets[-1].allocate(e.allocation, scores, cells, e.sites.ledger(e.network))
+    allocation = e.allocation if exact(e) else partial(layer_quota)
+    return e.budgets[-1].allocate(allocation, scores, cells, e.sites.ledger(e.network))
+
+
+def exact(e: Experiment) -> bool:
+    """Whether a run takes as many channels of every set as are counted here."""
+    by_l1 = e.criterion.func is l1 and e.criterion.keywords.get("normalise")
+    return flagged(e.allocation, "by_site") or bool(by_l1)
 
 
 def sets(model: nn.Module, cells: dict[str, Cells], kept: Kept) -> list[str]:
@@ -100,9 +112,8 @@ def budget(e: Experiment, cells: dict[str, Cells], kept: Kept) -> list[str]:
     if flagged(e.allocation, "by_site"):
         return [*lines, "every set gives up the same share: these numbers are exact"]
     score = e.criterion.func.__name__
-    exact = score == "l1" and e.criterion.keywords.get("normalise")
-    rough = f"what goes of which set is foretold by absolute weights; {score} will choose otherwise"
-    return lines if exact else [*lines, rough]
+    rough = f"counted as if every set gave up the same share; {score} will share out otherwise"
+    return lines if exact(e) else [*lines, rough]
 
 
 def seconds(e: Experiment, model: nn.Module) -> list[str]:

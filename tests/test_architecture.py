@@ -47,7 +47,7 @@ ARROWS = {  # exactly those that there are, from the bottom up
     "packed": "errors network protocol",
     "export": "data errors families packed stage store",
     "main": "commandline compose experiment files machine report store",
-    "preview": "check criterion data errors experiment granularity network protocol",
+    "preview": "allocation check criterion data errors experiment granularity network protocol",
     "prune": "commandline compose errors export machine main preview signatures",
 }
 FAMILIES = {
@@ -56,7 +56,7 @@ FAMILIES = {
 }
 FIRST_ORDER = {
     "stage": {"granularity"},  # shrink looks at channels whatever was pruned
-    "preview": {"granularity", "criterion"},  # a cheap score stands for dear ones
+    "preview": {"granularity", "criterion", "allocation"},  # cheap ones stand for dear ones
 }
 ELSEWHERE = {"main": "test_end_to_end.py"}  # tested by commands as users type them
 

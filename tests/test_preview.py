@@ -42,7 +42,7 @@ def test_the_budget_is_said_in_every_unit():
 
 
 def test_whether_numbers_are_exact_is_said():
-    assert any("l1 will choose otherwise" in line for line in previewed())
+    assert any("l1 will share out otherwise" in line for line in previewed())
     exact = previewed(residual=True, allocation=partial(layer_quota))
     assert any("these numbers are exact" in line for line in exact)
     assert not any("otherwise" in line for line in exact)
