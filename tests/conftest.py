@@ -12,6 +12,12 @@ from mint_cli.store import Context, Scratch
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """Whatever a test draws without a generator of its own is the same in every run."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def context(tmp_path) -> Context:
     return Context(torch.device("cpu"), Scratch(tmp_path / "progress"))

@@ -352,11 +352,15 @@ def unit_case(linear: bool):
             x = x + m.get_submodule(name)(x)
         return m.out(pooled(torch.relu(m.norm(m.last(x)))))
 
-    second = nn.Sequential(nn.Conv2d(6, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 6, 1))
+    def second():
+        if linear:
+            return nn.Sequential(nn.Conv2d(6, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 6, 1))
+        return branches.branch(6, 6)
+
     model = branches.network(
         lambda: Net(
             forward, stem=conv(3, 6), first=branches.branch(6, 6),
-            second=second if linear else branches.branch(6, 6),
+            second=second(),
             last=conv(6, 8, bias=False, padding=0), norm=nn.BatchNorm2d(8), out=nn.Linear(8, 3),
         )
     )  # fmt: skip
