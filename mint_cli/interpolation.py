@@ -14,9 +14,8 @@ INSIDE = re.compile(
 )  # another one named in a setting's text
 PLAIN = re.compile(r"\$\{\s*([\w.\[\]]+)\s*\}")  # of these, those that must be there
 COMPUTED = re.compile(r"\$\{[^{}:]*\$\{")  # another one whose name is itself interpolated
-MOST_TEXT = (
-    100_000  # characters and values of one setting, with everything that it names written out
-)
+# characters and values of one setting, with everything that it names written out
+MOST_TEXT = 100_000
 
 Path = tuple[str, ...]
 

@@ -11,7 +11,7 @@ from torch import nn
 from mint_cli.granularity.filters import filters
 from mint_cli.network.couplings import Recorded
 from mint_cli.network.layers import record
-from mint_cli.protocol import Cells, Kept
+from mint_cli.protocol import Cells, Images, Kept
 
 PIXELS = (3, 8, 8)
 
@@ -132,6 +132,28 @@ NETWORKS = {
     f.__name__: lambda f=f: seeded(lambda: varied(f()))
     for f in (sequential, residual, concatenated, flattened, depthwise, prelu, gated, split)
 }
+
+
+def two_convolutions(seed: int = 0) -> nn.Module:
+    """Two rectified convolutions and a linear layer for grey images of 6×6 pixels."""
+    return seeded(
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(4, 3, 3),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(48, 3),
+        ),
+        seed,
+    )
+
+
+def rectified(model: nn.Module, images: Images) -> dict[str, torch.Tensor]:
+    """What leaves both ReLUs of ``two_convolutions``, (images, channels, positions), by maker."""
+    with torch.no_grad():
+        first = model[1](model[0](images.pixels.float() / 255))
+        return {"0": first.flatten(2).double(), "2": model[3](model[2](first)).flatten(2).double()}
 
 
 def filter_cells(model: nn.Module, residual: bool = True, pixels=PIXELS) -> dict[str, Cells]:

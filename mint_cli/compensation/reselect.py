@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mint_cli.compensation.inputs import check_inputs, walks
 from mint_cli.errors import SettingError
-from mint_cli.network.cells import is_coupled, is_unit, masks_of, only_weight, rectangles
+from mint_cli.network.cells import is_coupled, is_unit, masks_of, only_weight, readers, rectangles
 from mint_cli.protocol import Cells, Images, Kept, Layer, Tensors, checked_by
 from mint_cli.solver import channels, choice, rows
 from mint_cli.solver.progress import once
@@ -124,7 +124,7 @@ class Chosen:
     def waiting(self, name: str) -> list[str]:
         """Undecided sites that a layer reads."""
         coupled = {s: own for s, own in self.cells.items() if is_coupled(own)}
-        found = [s for s, own in coupled.items() if name in channels.readers(own)]
+        found = [s for s, own in coupled.items() if name in readers(own)]
         return [site for site in found if site not in self.decided]
 
     def support(self, name: str, module: nn.Module) -> Tensor:
@@ -149,7 +149,7 @@ class Chosen:
         stay.
         """
         own, parts = self.cells[site], []
-        for name, owner in channels.readers(own).items():
+        for name, owner in readers(own).items():
             problem = known.get(name) or problem_of(name)
             unit = float(surveys[name].sensitivity.diagonal().mean())
             support = self.support(name, problem.module)

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from mint_cli.data import images as im
 from mint_cli.errors import DataError, SettingError, owned
-from mint_cli.network.cells import is_coupled, is_unit, only_weight, rectangles
+from mint_cli.network.cells import is_coupled, is_unit, only_weight, readers, rectangles
 from mint_cli.network.layers import refuse, weighted_layers
 from mint_cli.network.observe import activations, patches
 from mint_cli.protocol import Cells, Estimate, Images, Layer, checked_by
-from mint_cli.solver.channels import readers
 
 FEATURES = ("means", "patches")
 

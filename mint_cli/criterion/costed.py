@@ -53,10 +53,8 @@ def costed(
     They are those of one image.  ``normalise`` divides each site's scores by their root sum of
     squares before.
     """
-    layers, parameters = (
-        record(model, tuple(images.pixels.shape[1:])),
-        dict(model.named_parameters()),
-    )
+    layers = record(model, tuple(images.pixels.shape[1:]))
+    parameters = dict(model.named_parameters())
     scored, estimates = base(model, cells, images, rng), {}
     for site, own in cells.items():
         price = cost * cell_macs(layers, parameters, own) / MILLION

@@ -14,6 +14,7 @@ from mint_cli.network.cells import (
     is_unit,
     only_weight,
     parameters_of,
+    readers,
     rectangles,
     total,
 )
@@ -77,7 +78,7 @@ def elimination(
     surveys = rows.survey(model, rows.solved_layers(model, cells), source)
     names = list(surveys)  # in the order in which a pass calls them
     walk = Walk(model, names, still=True)
-    waiting = {site: channels.readers(own) for site, own in cells.items() if is_coupled(own)}
+    waiting = {site: readers(own) for site, own in cells.items() if is_coupled(own)}
     parts: dict[str, list[channels.Part]] = {site: [] for site in waiting}
     estimates: dict[str, Estimate] = {}
 
@@ -94,7 +95,7 @@ def elimination(
             estimates[name] = Estimate(score, additive=True)
             continue
         problem, unit = problem_of(name)
-        for site in [one for one, readers in waiting.items() if name in readers]:
+        for site in [one for one, left in waiting.items() if name in left]:
             own, owner = cells[site], waiting[site].pop(name)
             support = torch.ones_like(problem.module.weight.flatten(1), dtype=torch.bool)
             parts[site].append(channels.part(problem, support, owner, own.shape[0], unit))

@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from mint_cli.data import images as im
 from mint_cli.errors import SettingError, owned
 from mint_cli.network import units as un
-from mint_cli.network.cells import is_coupled, is_unit
+from mint_cli.network.cells import is_coupled, is_unit, readers
 from mint_cli.network.layers import device_of, hooked, inference
 from mint_cli.network.observe import outputs_of
 from mint_cli.protocol import Cells, Estimate, Images, Layer, checked_by
-from mint_cli.solver.channels import readers
 from mint_cli.solver.units import of_cells
 
 FEATURES = ("pooled", "projected")

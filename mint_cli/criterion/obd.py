@@ -17,12 +17,13 @@ from mint_cli.network.cells import (
     is_unit,
     only_weight,
     parameters_of,
+    readers,
     rectangles,
     total,
 )
 from mint_cli.network.replay import Walk
 from mint_cli.protocol import Cells, Estimate, Images, Layer, checked_by
-from mint_cli.solver import channels, choice, rows
+from mint_cli.solver import choice, rows
 from mint_cli.solver.equations import factor
 from mint_cli.solver.rows import Calibration
 
@@ -95,7 +96,7 @@ def cut(
         if not is_coupled(own):
             if site == name:
                 yield site, choice.layer(problem, own)
-        elif name in (read := channels.readers(own)):
+        elif name in (read := readers(own)):
             weight, owner = problem.module.weight, read[name]
             parent = torch.where(owner >= 0, owner, own.shape[0])
             parent = parent.repeat_interleave(weight[0].numel() // len(owner))

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from mint_cli.data import images as im
 from mint_cli.network import maps
-from mint_cli.network.layers import device_of
 from mint_cli.network.removal import COPIES, Removals
 from mint_cli.protocol import Cells, Estimate, Images, Tensors, checked_by
 from mint_cli.solver.progress import once
@@ -42,14 +41,9 @@ def loss_changes(
     images: Images,
     parts: tuple[Tensor, Tensor],
     batch_size: int,
-) -> tuple[Tensors, tuple[Tensors, ...]]:
+) -> tuple[Tensors, tuple[Tensors, Tensors]]:
     """Mean changes of the loss on both parts of the images, and on either: (cells,) a site each."""
-    totals = [total(model, cells, images, index, batch_size) for index in parts]
-    count = [max(1, len(index)) for index in parts]
-    whole = {site: sum(side[site] for side in totals) / sum(count) for site in cells}
-    return whole, tuple(
-        {site: side[site] / n for site in cells} for side, n in zip(totals, count, strict=True)
-    )
+    return maps.averaged(lambda index: total(model, cells, images, index, batch_size), parts)
 
 
 def total(
@@ -57,9 +51,7 @@ def total(
 ) -> Tensors:
     """Sum over images of the changes, float64 (cells,) a site; what is finished of it is kept."""
     found: Tensors = dict.fromkeys(cells, 0.0)
-    for chunk in index.split(batch_size):
-        x = im.plain(images, chunk).to(device_of(model))
-        labels = images.labels[chunk.to(images.labels.device)].to(x.device)
+    for chunk, x, labels in maps.labelled(model, images, index, batch_size):
         removals = Removals(model, cells, x, labels, COPIES)
         for site in removals.in_order():
             own = once(f"{site} {chunk.tolist()}", partial(changes, removals, site))

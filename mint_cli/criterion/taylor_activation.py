@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from mint_cli.data import images as im
 from mint_cli.network import maps
-from mint_cli.network.layers import device_of
 from mint_cli.protocol import Cells, Estimate, Images, Tensors, checked_by
 
 
@@ -30,21 +29,19 @@ def taylor_activation(
     l1.
     """
     parts = im.halves(images, samples_per_class, rng)
-    totals = [total(model, cells, images, index, batch_size) for index in parts]
-    count = [len(index) for index in parts]
-    whole = {site: (totals[0][site] + totals[1][site]) / sum(count) for site in cells}
-    sides = tuple({s: t[s] / max(n, 1) for s in cells} for t, n in zip(totals, count, strict=True))
-    return maps.estimates(whole, sides, normalise)
+
+    def total(index: Tensor) -> Tensors:
+        return absolute(model, cells, images, index, batch_size)
+
+    return maps.estimates(*maps.averaged(total, parts), normalise)
 
 
-def total(
+def absolute(
     model: nn.Module, cells: dict[str, Cells], images: Images, index: Tensor, batch_size: int
 ) -> Tensors:
     """Sum over images of the absolute changes, (cells,) a site."""
     found: Tensors = dict.fromkeys(cells, 0.0)
-    for chunk in index.split(batch_size):
-        x = im.plain(images, chunk).to(device_of(model))
-        labels = images.labels[chunk.to(images.labels.device)].to(x.device)
+    for _, x, labels in maps.labelled(model, images, index, batch_size):
         for site, change in maps.changes(model, cells, x, labels).items():
             found[site] = found[site] + change.abs().sum(0)
     return found

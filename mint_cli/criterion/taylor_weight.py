@@ -10,7 +10,7 @@ from mint_cli.data import images as im
 from mint_cli.network import maps
 from mint_cli.network.cells import summed
 from mint_cli.network.idle import sides
-from mint_cli.network.layers import batch_norms, device_of, differentiable, differentiated
+from mint_cli.network.layers import batch_norms, differentiable, differentiated
 from mint_cli.protocol import Cells, Estimate, Images, Tensors, checked_by
 
 
@@ -61,9 +61,7 @@ def squared(
     names = list(dict.fromkeys(name for own in gates.values() for name in own.labels))
     parameters = {name: model.get_parameter(name) for name in names}
     found: dict[str, list[Tensor]] = {site: [] for site in gates}
-    for chunk in index.split(batch_size):
-        x = im.plain(images, chunk).to(device_of(model))
-        labels = images.labels[chunk.to(images.labels.device)].to(x.device)
+    for _, x, labels in maps.labelled(model, images, index, batch_size):
         with differentiable(parameters.values()), differentiated(), torch.enable_grad():
             loss = nn.functional.cross_entropy(model(x), labels)
             gradients = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)

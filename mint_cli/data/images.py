@@ -99,11 +99,6 @@ def augmentations(
         yield transformed(pixels, images.padding, draw(images, len(index), rng))
 
 
-def augmented(images: Images, index: Tensor, rng: np.random.Generator) -> Tensor:
-    """Pixels in [0, 1] after the training transform, drawn anew."""
-    return next(augmentations(images, [index], rng))
-
-
 def per_class(images: Images, count: int, rng: np.random.Generator) -> Tensor:
     """Indices of ``count`` images of each class, drawn without replacement.
 

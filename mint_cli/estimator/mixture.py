@@ -28,9 +28,8 @@ DIVISORS = {
 }  # of a squared distance, times the variance
 PAIRS = 2**20  # distances held at once
 LOOKED_AT = 1000  # most samples that a bandwidth is chosen by
-ALONE = (
-    1e-6  # what all other kernels add up to, beside 1 of its own, where a sample sees only itself
-)
+# what all other kernels add up to, beside 1 of its own, where a sample sees only itself
+ALONE = 1e-6
 SHARES = [2.0**-k for k in range(-4, 17)]  # variances tried, times the mean squared distance
 
 

@@ -19,9 +19,8 @@ from mint_cli.errors import DataError
 from mint_cli.kernel.distance import squares
 
 MOST_VERTICES = 2**16  # a key holds two vertices and a float32 distance in 63 bits
-PARTS_PER_LAUNCH = (
-    16  # parent parts that a GPU holds at once, so that its processors have trees enough
-)
+# parent parts that a GPU holds at once, so that its processors have trees enough
+PARTS_PER_LAUNCH = 16
 
 Reader = Callable[[Tensor, int], Tensor]
 

@@ -133,6 +133,15 @@ def check_filters(cells: dict[str, Cells]) -> None:
         raise SettingError("granularity", bound)
 
 
+def readers(cells: Cells) -> dict[str, Tensor]:
+    """Layers that read the cells, and the cell of every input that they read, int64, −1 none."""
+    return {
+        name.removesuffix(".weight"): labels[0].long()
+        for name, labels in cells.labels.items()
+        if labels.ndim == 2
+    }
+
+
 def all_readers(cells: Cells) -> dict[str, Tensor]:
     """Layers that read coupled cells, also those that make some, and the cell of every input.
 

@@ -8,7 +8,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from mint_cli.network.cells import masks_of
+from mint_cli.network.cells import masks_of, readers
 from mint_cli.network.couplings import is_maker
 from mint_cli.network.layers import apply_masks, inference
 from mint_cli.network.observe import outputs_of
@@ -91,14 +91,12 @@ def sides(
     """Layers that read the cells, with the cell of every input; makers, with that of every
     output.
     """
-    reads, makes = {}, {}
+    makes = {}
     for name, labels in cells.labels.items():
         module, _, kind = name.rpartition(".")
-        if kind == "weight" and labels.ndim == 2:
-            reads[module] = labels[0].long()
-        elif kind == "weight" and is_maker(modules[module]):
+        if kind == "weight" and labels.ndim == 1 and is_maker(modules[module]):
             makes[module] = labels.long()
-    return reads, makes
+    return readers(cells), makes
 
 
 def used(module: nn.Module, axis: int) -> Tensor:

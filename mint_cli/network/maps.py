@@ -20,6 +20,7 @@ from mint_cli.network.observe import outputs_of
 from mint_cli.protocol import Cells, Estimate, Images, Layer, Tensors
 
 Owners = dict[str, Tensor]  # site -> cell of every input of one layer, int64, −1 none
+Batches = Iterator[tuple[Tensor, Tensor, Tensor]]  # indices, pixels, labels
 Numbers = Callable[[str, Tensor], Tensor]
 
 
@@ -120,6 +121,26 @@ def passes(
         for pixels in im.plains(images, index.split(batch_size)):
             model(pixels.to(device_of(model)))
             end()
+
+
+def labelled(model: nn.Module, images: Images, index: Tensor, batch_size: int) -> Batches:
+    """Batches of plain pixels with their labels, on the network's device."""
+    for chunk in index.split(batch_size):
+        x = im.plain(images, chunk).to(device_of(model))
+        yield chunk, x, images.labels[chunk.to(images.labels.device)].to(x.device)
+
+
+def averaged(
+    total: Callable[[Tensor], Tensors], parts: tuple[Tensor, Tensor]
+) -> tuple[Tensors, tuple[Tensors, Tensors]]:
+    """Means over all images and over each part of them of what ``total(index)`` adds up."""
+    sums, count = [total(index) for index in parts], [len(index) for index in parts]
+    whole = {site: (sums[0][site] + sums[1][site]) / sum(count) for site in sums[0]}
+    first, second = (
+        {site: own / max(n, 1) for site, own in side.items()}
+        for side, n in zip(sums, count, strict=True)
+    )
+    return whole, (first, second)
 
 
 def changes(model: nn.Module, cells: dict[str, Cells], x: Tensor, labels: Tensor) -> Tensors:

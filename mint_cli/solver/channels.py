@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mint_cli.protocol import Cells
 from mint_cli.solver.choice import root
 from mint_cli.solver.equations import factor
 from mint_cli.solver.rows import Problem
@@ -21,19 +20,8 @@ class Part:
     """
 
     inverse: Tensor  # (channels · size, channels · size) float32
-    weights: (
-        Tensor  # (outputs, channels · size) float32: outputs in units that the logits feel alike
-    )
+    weights: Tensor  # (outputs, channels · size) float32: outputs as the logits feel them
     size: int
-
-
-def readers(cells: Cells) -> dict[str, Tensor]:
-    """Layers that read the cells, and the cell of every input that they read, int64, −1 none."""
-    return {
-        name.removesuffix(".weight"): labels[0].long()
-        for name, labels in cells.labels.items()
-        if labels.ndim == 2
-    }
 
 
 def columns_of(owner: Tensor, channels: int) -> Tensor:

@@ -22,9 +22,8 @@ from mint_cli.solver import drawn
 from mint_cli.solver import equations as eq
 
 FLAT = 1e-3  # factor of a batch norm below which a channel does not reach its shortcut
-CLIP = (
-    20.0  # most that one position counts, in multiples of the mean: sensitivities have heavy tails
-)
+# most that one position counts, in multiples of the mean: sensitivities have heavy tails
+CLIP = 20.0
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def shrink(network: Network, pruned: Artifact, context: Context) -> Result:
     x = im.plain(images, torch.arange(min(IMAGES, len(images)))).to(context.device)
     small, lost, found = masked, {}, {"difference": 0.0, "reason": None}
     try:
-        small, lost = smaller(masked, network.pixels, x)
+        small, lost = smaller(masked, network.recorded, x)
         found["difference"] = surgery.difference(masked, small, x)
         if not found["difference"] <= EXACT:
             found["reason"] = (
@@ -51,19 +51,20 @@ def shrink(network: Network, pruned: Artifact, context: Context) -> Result:
     return prefixed("state", small.state_dict()) | lost, found
 
 
-def smaller(
-    model: nn.Module, pixels: tuple[int, ...], x: torch.Tensor
-) -> tuple[nn.Module, Tensors]:
+def smaller(model: nn.Module, recorded: Recorded, x: torch.Tensor) -> tuple[nn.Module, Tensors]:
     """The network without its idle channels and units, and what it lost.
 
-    ``rows/`` and ``columns/`` say which are left of a module, ``gone/`` names modules of units.
+    ``recorded`` is one of the same modules, of whatever weights: its couplings may be known
+    already.  ``rows/`` and ``columns/`` say which are left of a module, ``gone/`` names modules of
+    units.
     """
-    dark = units.gone(model, units.find(model, pixels).units)
+    dark = units.gone(model, units.find(model, recorded.pixels).units)
     modules = [name for unit in dark for name in units.modules_of(unit)]
     replaced = [name for name in modules if surgery.replaceable(model.get_submodule(name))]
-    layers = {name: layer for name, layer in record(model, pixels).items() if not layer.refusals}
+    layers = record(model, recorded.pixels)
+    layers = {name: layer for name, layer in layers.items() if not layer.refusals}
     try:
-        cells = filters(Recorded(model, pixels), layers, residual=True)
+        cells = filters(recorded, layers, residual=True)
     except SettingError:  # no channel can go
         if not replaced:
             raise

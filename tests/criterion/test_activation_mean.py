@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from channels import filter_cells
-from networks import seeded
+from channels import filter_cells, rectified, two_convolutions
 from torch import nn
 
 from mint_cli.criterion.activation_mean import activation_mean
@@ -12,16 +11,7 @@ from mint_cli.criterion.activation_mean import activation_mean
 
 @pytest.fixture
 def model() -> nn.Module:
-    return seeded(
-        lambda: nn.Sequential(
-            nn.Conv2d(1, 4, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(4, 3, 3),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(48, 3),
-        )
-    )
+    return two_convolutions()
 
 
 def scored(model, images, **changed):
@@ -30,16 +20,8 @@ def scored(model, images, **changed):
     return activation_mean(model, cells, images, np.random.default_rng(0), **settings)
 
 
-def maps(model, images):
-    """What leaves both ReLUs, (images, channels, positions)."""
-    x = images.pixels.float() / 255
-    with torch.no_grad():
-        first = model[1](model[0](x))
-        return {"0": first.flatten(2).double(), "2": model[3](model[2](first)).flatten(2).double()}
-
-
 def test_it_is_the_mean_over_images_and_positions_after_the_activation(model, images):
-    for site, own in maps(model, images).items():
+    for site, own in rectified(model, images).items():
         estimate = scored(model, images)[site]
         torch.testing.assert_close(estimate.score, own.mean((0, 2)), rtol=1e-5, atol=1e-7)
         torch.testing.assert_close(estimate.score, sum(estimate.halves) / 2, rtol=1e-5, atol=1e-7)

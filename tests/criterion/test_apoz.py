@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from channels import filter_cells
+from channels import filter_cells, rectified, two_convolutions
 from networks import seeded
 from torch import nn
 
@@ -13,16 +13,7 @@ from mint_cli.errors import DataError
 
 @pytest.fixture
 def model() -> nn.Module:
-    return seeded(
-        lambda: nn.Sequential(
-            nn.Conv2d(1, 4, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(4, 3, 3),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(48, 3),
-        )
-    )
+    return two_convolutions()
 
 
 def scored(model, images, **changed):
@@ -31,16 +22,8 @@ def scored(model, images, **changed):
     return apoz(model, cells, images, np.random.default_rng(0), **settings)
 
 
-def maps(model, images):
-    """What leaves both ReLUs, (images, channels, positions)."""
-    x = images.pixels.float() / 255
-    with torch.no_grad():
-        first = model[1](model[0](x))
-        return {"0": first.flatten(2).double(), "2": model[3](model[2](first)).flatten(2).double()}
-
-
 def test_it_is_one_minus_the_share_of_zeros(model, images):
-    for site, own in maps(model, images).items():
+    for site, own in rectified(model, images).items():
         zeros = (own == 0).double().mean((0, 2))
         torch.testing.assert_close(scored(model, images)[site].score, 1 - zeros, rtol=1e-6, atol=0)
 

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from channels import filter_cells
-from networks import seeded
+from channels import filter_cells, two_convolutions
 from torch import nn
 
 from mint_cli.criterion.oracle_loss import oracle_loss
@@ -12,11 +11,7 @@ from mint_cli.criterion.oracle_loss import oracle_loss
 
 @pytest.fixture
 def model() -> nn.Module:
-    def build() -> nn.Module:
-        layers = [nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 3), nn.ReLU()]
-        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(48, 3))
-
-    return seeded(build)
+    return two_convolutions()
 
 
 def scored(model, images, **changed):

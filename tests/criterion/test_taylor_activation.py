@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from channels import filter_cells
-from networks import seeded
+from channels import filter_cells, two_convolutions
 from torch import nn
 
 from mint_cli.criterion.taylor_activation import taylor_activation
@@ -12,17 +11,7 @@ from mint_cli.criterion.taylor_activation import taylor_activation
 
 @pytest.fixture
 def model() -> nn.Module:
-    return seeded(
-        lambda: nn.Sequential(
-            nn.Conv2d(1, 4, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(4, 3, 3),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(48, 3),
-        ),
-        seed=1,
-    )
+    return two_convolutions(seed=1)  # of which no channel is dead
 
 
 def scored(model, images, **changed):

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from channels import NETWORKS, filter_cells
-from networks import seeded
+from channels import NETWORKS, filter_cells, two_convolutions
 from torch import nn
 
 from mint_cli.criterion.taylor_weight import gate, taylor_weight
@@ -14,16 +13,7 @@ from mint_cli.protocol import Images
 
 @pytest.fixture
 def model() -> nn.Module:
-    return seeded(
-        lambda: nn.Sequential(
-            nn.Conv2d(1, 4, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(4, 3, 3),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(48, 3),
-        )
-    )
+    return two_convolutions()
 
 
 def scored(model, images, pixels=(1, 6, 6), **changed):

@@ -21,7 +21,7 @@ def test_the_training_transform_gives_crops_of_the_padded_image_and_their_mirror
     views = crops | {(*place, "flipped"): crop.flip(-1) for place, crop in crops.items()}
     index = torch.arange(4).repeat(50)
     seen = set()
-    made = im.augmented(images, index, np.random.default_rng(0))
+    made = next(im.augmentations(images, [index], np.random.default_rng(0)))
     for i, out in zip(index.tolist(), made, strict=True):
         matches = [view for view, all_images in views.items() if torch.equal(out, all_images[i])]
         assert len(matches) == 1
@@ -32,7 +32,7 @@ def test_the_training_transform_gives_crops_of_the_padded_image_and_their_mirror
 def test_without_padding_and_flip_the_transform_is_the_identity():
     pixels = torch.randint(0, 256, (4, 1, 5, 5), dtype=torch.uint8)
     images, index = Images(pixels, torch.zeros(4, dtype=torch.long)), torch.arange(4)
-    out = im.augmented(images, index, np.random.default_rng(0))
+    out = next(im.augmentations(images, [index], np.random.default_rng(0)))
     assert torch.equal(out, im.plain(images, index))
 
 

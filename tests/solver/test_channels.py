@@ -5,9 +5,10 @@ import torch
 from regression import problem
 from torch import nn
 
+from mint_cli.network.cells import readers
 from mint_cli.protocol import Cells
 from mint_cli.solver import blocks as bl
-from mint_cli.solver.channels import columns_of, eliminate, part, readers
+from mint_cli.solver.channels import columns_of, eliminate, part
 from mint_cli.solver.choice import root
 from mint_cli.solver.rows import Problem
 

@@ -67,7 +67,7 @@ def test_the_smaller_network_gives_the_masked_ones_outputs(name):
     kept = some(cells, 1, 0.5)
     parameters = dict(model.named_parameters())
     apply_masks(model, {n: m for n, m in masks_of(cells, kept).items() if n in parameters})
-    small, lost = smaller(model, pixels, images(4, pixels))
+    small, lost = smaller(model, Recorded(model, pixels), images(4, pixels))
     assert difference(model, small, images(3, pixels, seed=4)) <= EXACT
     before, after = (sum(p.numel() for p in m.parameters()) for m in (model, small))
     assert after < (0.6 if name == "convnext_tiny" else 0.35) * before

@@ -4,6 +4,7 @@ off.
 
 from dataclasses import replace
 
+import experiments
 import pytest
 import torch
 from networks import seeded
@@ -16,22 +17,9 @@ from mint_cli.network.layers import apply_masks, inference, normalise_inputs
 from mint_cli.protocol import Images
 from mint_cli.store import Context, Scratch
 from mint_cli.training.loop import fit, predict
-from mint_cli.training.recipe import Recipe
 
-RECIPE = Recipe(
-    epochs=4,
-    batch_size=32,
-    learning_rate=0.05,
-    momentum=0.9,
-    nesterov=True,
-    weight_decay=1e-3,
-    decay="step",
-    milestones=[2],
-    gamma=0.1,
-    warmup=0,
-    label_smoothing=0.0,
-    precision="float32",
-    compile=False,
+RECIPE = replace(
+    experiments.RECIPE, epochs=4, batch_size=32, weight_decay=1e-3, decay="step", milestones=[2]
 )
 PIXELS = (1, 6, 6)
 

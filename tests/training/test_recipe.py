@@ -2,25 +2,14 @@
 
 from dataclasses import replace
 
+import experiments
 import pytest
 
 from mint_cli.errors import SettingError
-from mint_cli.training.recipe import Recipe, learning_rate
+from mint_cli.training.recipe import learning_rate
 
-RECIPE = Recipe(
-    epochs=4,
-    batch_size=32,
-    learning_rate=0.05,
-    momentum=0.9,
-    nesterov=True,
-    weight_decay=1e-3,
-    decay="step",
-    milestones=[2],
-    gamma=0.1,
-    warmup=0,
-    label_smoothing=0.0,
-    precision="float32",
-    compile=False,
+RECIPE = replace(
+    experiments.RECIPE, epochs=4, batch_size=32, weight_decay=1e-3, decay="step", milestones=[2]
 )
 
 
